@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 
 from kexecwatchd.ranges import Range, RangeSet
 
-TOP = 64
+TOP = 40
 """Addresses below this; small, so that ranges touch, overlap and nest all the time."""
 
 small_ranges = st.builds(
     lambda start, size: Range(start, start + size),
     st.integers(0, TOP - 1),
-    st.integers(1, TOP // 2),
+    st.integers(1, 6),
 )
 lists = st.lists(small_ranges, max_size=12)
-sets = lists.map(RangeSet)
+bitmaps = st.lists(st.booleans(), max_size=TOP)
+sets = lists.map(RangeSet) | bitmaps.map(
+    lambda bits: RangeSet.of(*((i, i + 1) for i, bit in enumerate(bits) if bit))
+)
 
 
 def addresses(ranges: RangeSet | list[Range]) -> set[int]:
