@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory and CPU hotplug through QMP, each waiting for what the guest's ACPI code answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .qmp import Event, Qmp
+from .report import LabError
+
+# ACPI _OST, "source events": what the guest answers to.
+_OST_DEVICE_CHECK = 1
+_OST_EJECT = 3
+_OST_SUCCESS = 0
+# Status of an eject that goes on: the guest says so before the real answer.
+_OST_EJECT_IN_PROGRESS = 0x84
+
+_SUFFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
+
+
+class HotplugRefused(LabError):
+    """The guest did not take the device, or did not give it back."""
+
+
+@dataclass(frozen=True)
+class Dimm:
+    """A plugged DIMM: physical address and size in bytes."""
+
+    id: str
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first physical address behind it."""
+        return self.start + self.size
+
+
+def size_in_bytes(size: int | str) -> int:
+    """512 * 2**20 for "512M"; integers are bytes already."""
+    if isinstance(size, int):
+        return size
+    shift = _SUFFIXES.get(size[-1:].upper(), 0)
+    return int(size[:-1] if shift else size) << shift
+
+
+def plug_dimm(
+    qmp: Qmp, name: str, size: int | str, wait: bool, timeout: float, **options: object
+) -> Dimm:
+    """Add a DIMM; see Machine.plug_dimm."""
+    since = len(qmp.events)
+    # reserve=off: a storm of hundreds of GiB must not need as much host memory.
+    qmp.command(
+        "object-add",
+        qom_type="memory-backend-ram",
+        id=f"memory-{name}",
+        size=size_in_bytes(size),
+        reserve=False,
+    )
+    try:
+        memdev = f"memory-{name}"
+        qmp.command("device_add", driver="pc-dimm", id=name, memdev=memdev, **options)
+    except LabError:
+        qmp.command("object-del", id=f"memory-{name}")
+        raise
+    if wait:
+        answer = qmp.wait_event(lambda e: _is_ost(e, name, _OST_DEVICE_CHECK), since, timeout)
+        _require_success(answer, f"the guest did not take DIMM {name}")
+    return next(d for d in dimms(qmp) if d.id == name)
+
+
+def request_unplug(qmp: Qmp, name: str) -> int:
+    """Ask the guest to give a device back; return the event index to wait from."""
+    since = len(qmp.events)
+    qmp.command("device_del", id=name)
+    return since
+
+
+def finish_unplug_dimm(qmp: Qmp, name: str, since: int, timeout: float) -> None:
+    """Wait until a requested DIMM removal is over; raise HotplugRefused when the guest declines."""
+
+    def over(event: Event) -> bool:
+        if event.name in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
+            return event.data.get("device") == name
+        if event.name == "DEVICE_DELETED":
+            return event.data.get("device") == name
+        return (
+            _is_ost(event, name, _OST_EJECT)
+            and event.data["info"]["status"] not in (_OST_SUCCESS, _OST_EJECT_IN_PROGRESS)
+        )  # fmt: skip
+
+    event = qmp.wait_event(over, since, timeout)
+    if event.name != "DEVICE_DELETED":
+        raise HotplugRefused(f"the guest did not give back DIMM {name}: {dict(event.data)}")
+    qmp.command("object-del", id=f"memory-{name}")
+
+
+def dimms(qmp: Qmp) -> list[Dimm]:
+    """The DIMMs that are plugged now (boot memory is none)."""
+    devices = [d["data"] for d in qmp.command("query-memory-devices") if d["type"] == "dimm"]
+    return [Dimm(d["id"], d["addr"], d["size"]) for d in devices]
+
+
+def plug_cpu(qmp: Qmp, timeout: float) -> str:
+    """Add the next CPU of the machine's possible ones; return its device id."""
+    since = len(qmp.events)
+    free = [c for c in qmp.command("query-hotpluggable-cpus") if "qom-path" not in c]
+    if not free:
+        raise LabError("all CPUs of the machine are plugged")
+    slot = min(free, key=lambda c: tuple(sorted(c["props"].items())))
+    name = "cpu-" + "-".join(str(v) for _, v in sorted(slot["props"].items()))
+    qmp.command("device_add", driver=slot["type"], id=name, **slot["props"])
+    answer = qmp.wait_event(
+        lambda e: (
+            e.name == "ACPI_DEVICE_OST"
+            and e.data["info"].get("slot-type") == "CPU"
+            and e.data["info"]["source"] == _OST_DEVICE_CHECK
+        ),
+        since,
+        timeout,
+    )
+    _require_success(answer, f"the guest did not take CPU {name}")
+    return name
+
+
+def unplug_cpu(qmp: Qmp, name: str, timeout: float) -> None:
+    """Take a CPU away that plug_cpu() added."""
+    since = request_unplug(qmp, name)
+    qmp.wait_event(
+        lambda e: e.name == "DEVICE_DELETED" and e.data.get("device") == name, since, timeout
+    )
+
+
+def _is_ost(event: Event, name: str, source: int) -> bool:
+    if event.name != "ACPI_DEVICE_OST":
+        return False
+    info = event.data["info"]
+    return bool(info.get("device") == name and info["source"] == source)
+
+
+def _require_success(event: Event, text: str) -> None:
+    if event.data["info"]["status"] != _OST_SUCCESS:
+        raise HotplugRefused(f"{text}: {dict(event.data)}")

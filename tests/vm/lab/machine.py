@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One running QEMU with a guest in it: commands, hotplug, crash and kexec."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import host, hotplug
+from .agent import CHUNK, Agent, Result
+from .capture import Capture
+from .console import Console
+from .hotplug import Dimm
+from .process import GuestProcess
+from .qmp import Event, Qmp
+from .report import LabTimeout, MachineDied, limit, progress
+from .spec import Spec
+
+_running: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+class Machine:
+    """A QEMU process. `close()` (or leaving the `with` block) ends it and removes its files.
+
+    `disk` is a private qcow2 overlay, `payload` an archive that the guest sees as /dev/vdb.
+    With `incoming` the guest does not boot but waits for a saved state.
+    """
+
+    def __init__(
+        self, spec: Spec, disk: Path, payload: Path, directory: Path, incoming: bool = False
+    ) -> None:
+        self.spec = spec
+        self.directory = directory
+        self._process_ids = itertools.count(1)
+        self._closed = False
+        agent, agent_end = socket.socketpair()
+        qmp, qmp_end = socket.socketpair()
+        argv = [
+            "qemu-system-x86_64", *spec.arguments(),
+            "-drive", f"file={disk},if=none,id=root,format=qcow2,cache=unsafe",
+            "-device", "virtio-blk-pci,drive=root",
+            "-drive", f"file={payload},if=none,id=payload,format=raw,read-only=on",
+            "-device", "virtio-blk-pci,drive=payload",
+            "-chardev", f"file,id=console,path={directory}/console.log",
+            "-serial", "chardev:console",
+            "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",
+            "-serial", "chardev:agent",
+            "-chardev", f"socket,id=qmp,fd={qmp_end.fileno()}",
+            "-mon", "chardev=qmp,mode=control",
+            *(("-incoming", "defer") if incoming else ()),
+        ]  # fmt: skip
+        with (directory / "qemu.log").open("wb") as log:
+            self._qemu = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[agent_end.fileno(), qmp_end.fileno()],
+            )
+        _running.add(self)
+        agent_end.close()
+        qmp_end.close()
+        self.console = Console(directory / "console.log", self.alive)
+        self.agent = Agent(agent)
+        self._agent_socket = agent
+        try:
+            self.qmp = Qmp(qmp)
+        except BaseException as error:
+            self._end()
+            error.add_note((directory / "qemu.log").read_text())
+            raise
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def run(
+        self, command: str, *, check: bool = True, stdin: bytes = b"", timeout: float = 300
+    ) -> Result:
+        """Run a shell command as root; raise CommandFailed on a non-zero code if `check`."""
+        result = self.agent.run(command, stdin, timeout)
+        return result.check() if check else result
+
+    def spawn(self, command: str) -> GuestProcess:
+        """Start a shell command in the background."""
+        return GuestProcess(self.agent, command, f"/run/lab/spawn-{next(self._process_ids)}")
+
+    def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Write a file in the guest, making the directories above it."""
+        target = shlex.quote(path)
+        self.run(f"mkdir -p $(dirname {target}) && : >{target} && chmod {mode:o} {target}")
+        for start in range(0, len(data), CHUNK):
+            self.run(f"cat >>{target}", stdin=data[start : start + CHUNK])
+
+    def get(self, path: str) -> bytes:
+        """Read a file in the guest."""
+        return self.run(f"cat {shlex.quote(path)}").stdout
+
+    @property
+    def stage(self) -> str:
+        """Which kernel answers: "system", "capture" or "second:NAME"."""
+        return self.agent.stage
+
+    # -- hotplug ------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Every QMP event so far, oldest first."""
+        return self.qmp.events
+
+    def plug_dimm(
+        self, name: str, size: int | str, *, wait: bool = True, timeout: float = 600,
+        **options: object,
+    ) -> Dimm:  # fmt: skip
+        """Hot-add a DIMM ("512M"); `options` go to device_add (addr=, node=, slot=).
+
+        Returns when the guest says that it took it (after automatic onlining), or at once without
+        `wait`. Raises HotplugRefused.
+        """
+        return hotplug.plug_dimm(self.qmp, name, size, wait, timeout, **options)
+
+    def unplug_dimm(self, name: str, *, timeout: float = 600) -> None:
+        """Hot-remove a DIMM and wait until it is gone; raise HotplugRefused if the guest declines.
+
+        Kernels that do not online by themselves decline nothing; others offline each block first.
+        """
+        since = hotplug.request_unplug(self.qmp, name)
+        hotplug.finish_unplug_dimm(self.qmp, name, since, timeout)
+
+    def plug_cpu(self, *, online: bool = True, timeout: float = 300) -> str:
+        """Hot-add the next CPU; return its device id. Debian's guests do not online it alone."""
+        name = hotplug.plug_cpu(self.qmp, timeout)
+        if online:
+            self.run(
+                "for f in /sys/devices/system/cpu/cpu[0-9]*/online; do "
+                "[ $(cat $f) = 1 ] || echo 1 >$f; done"
+            )
+        return name
+
+    def unplug_cpu(self, name: str, *, timeout: float = 300) -> None:
+        """Hot-remove a CPU that plug_cpu() added."""
+        hotplug.unplug_cpu(self.qmp, name, timeout)
+
+    # -- the end of the running kernel --------------------------------------------------------
+
+    def panic(self, *, timeout: float = 300) -> Capture:
+        """Crash the guest and return its capture kernel's view of the dump.
+
+        Raises MachineDied when no crash image was loaded (or a broken one: a triple fault).
+        """
+        self.agent.post("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+        return self.wait_capture(timeout=timeout)
+
+    def wait_capture(self, *, timeout: float = 300) -> Capture:
+        """Wait for the capture kernel after a crash that something else caused."""
+        self.agent.wait_ready("capture", timeout)
+        return Capture(self.agent)
+
+    def kexec(self, *, timeout: float = 300) -> str:
+        """Jump into the loaded reboot image (`kexec -e`) and return the marker it came up with.
+
+        That is the NAME of kexecwatchd.marker=NAME on the new kernel's command line. Raises
+        MachineDied when the image was broken (a triple fault).
+        """
+        self.agent.post("kexec -e")
+        return self.agent.wait_ready("second:", timeout).partition(":")[2]
+
+    def wait_exit(self, *, timeout: float = 300) -> str:
+        """Wait until QEMU ends; return why: "guest-reset" (also a triple fault), "guest-shutdown"…
+
+        Raises LabTimeout when the guest lives on.
+        """
+        try:
+            self._qemu.wait(limit(timeout))
+        except subprocess.TimeoutExpired:
+            raise LabTimeout(f"the guest still runs after {timeout:g} s") from None
+        for event in reversed(self.qmp.events):
+            if event.name == "SHUTDOWN":
+                return str(event.data.get("reason", "unknown"))
+        raise MachineDied(f"QEMU failed: {(self.directory / 'qemu.log').read_text()}")
+
+    def alive(self) -> bool:
+        """True while the QEMU process runs."""
+        return self._qemu.poll() is None
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End QEMU and remove this machine's files (KEXECWATCHD_LAB_KEEP keeps them)."""
+        if self._closed:
+            return
+        self._end()
+        self.qmp.close()
+        if os.environ.get("KEXECWATCHD_LAB_KEEP"):
+            progress(f"kept {self.directory}")
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            tail = "\n".join(self.console.text().splitlines()[-40:])
+            error.add_note(f"The end of the guest's console:\n{tail}")
+        self.close()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._qemu.kill()
+        self._qemu.wait()
+        self._agent_socket.close()
+
+
+def private_directory() -> Path:
+    """A new directory for one machine's overlay, console log and QEMU messages."""
+    return Path(tempfile.mkdtemp(prefix="kexecwatchd-lab-"))
+
+
+def overlay(disk: Path, backing: str, kind: str) -> None:
+    """Make `disk`, a copy-on-write image over `backing` (relative to it) of format `kind`."""
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", kind, disk])
+
+
+@atexit.register
+def _end_all() -> None:
+    for machine in list(_running):
+        machine.close()

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a machine is made of, and the QEMU command line that says so."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_BASE_CMDLINE = "root=/dev/vda rw console=ttyS0 crashkernel=256M"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A machine's hardware and kernel command line. Two equal ones can share a snapshot."""
+
+    vmlinuz: Path
+    initramfs: Path
+    #: Appended to the lab's own words. The kernel takes the last of two crashkernel=.
+    cmdline: str = ""
+    memory: str = "1G"
+    maxmem: str = "600G"
+    slots: int = 16
+    cpus: int = 2
+    maxcpus: int = 4
+
+    def arguments(self) -> list[str]:
+        """QEMU's arguments for all that a snapshot depends on (not disks and sockets)."""
+        return [
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-machine", "pc", *accelerator(),
+            "-m", f"{self.memory},slots={self.slots},maxmem={self.maxmem}",
+            "-smp", f"{self.cpus},maxcpus={self.maxcpus}",
+            "-kernel", str(self.vmlinuz), "-initrd", str(self.initramfs),
+            "-append", f"{_BASE_CMDLINE} {self.cmdline}".strip(),
+        ]  # fmt: skip
+
+
+def accelerator() -> list[str]:
+    """Software emulation, unless KEXECWATCHD_LAB_ACCEL asks for another accelerator.
+
+    /dev/kvm is not probed for: on some hosts it opens, makes a machine, and hangs before the first
+    line of the kernel.
+    """
+    name = os.environ.get("KEXECWATCHD_LAB_ACCEL", "tcg")
+    if name == "tcg":
+        return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ["-accel", name, "-cpu", "host" if name.startswith("kvm") else "max"]
