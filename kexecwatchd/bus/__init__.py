@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The D-Bus adapter: shows report.py's models on the system bus, and takes no decisions."""
+
+from kexecwatchd.bus.backend import Backend, ReloadRefused
+from kexecwatchd.bus.connection import Bus
+
+__all__ = ["Backend", "Bus", "ReloadRefused"]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps the service on the bus, and the bus out of the daemon's way.
+
+A bus that is absent, restarted or unwilling costs the daemon nothing but being seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import NoReturn
+
+from dbus_fast import BusType, DBusError
+from dbus_fast.aio import MessageBus
+
+from kexecwatchd.bus import names
+from kexecwatchd.bus.backend import Backend
+from kexecwatchd.bus.service import Service
+from kexecwatchd.report import Status
+
+log = logging.getLogger(__name__)
+
+# Seconds. A bus that took the connection and then says nothing is given up after this long.
+_CONNECT_TIMEOUT = 30.0
+
+
+class Bus:
+    """The daemon's side of the system bus (DBUS_SYSTEM_BUS_ADDRESS where set).
+
+    Run `run()` as a task for as long as the daemon lives, and call `publish()` after each look and
+    each action; while there is no bus it does nothing. Both belong to the event loop's thread.
+    """
+
+    def __init__(
+        self, backend: Backend, *, first_pause: float = 1.0, longest_pause: float = 60.0
+    ) -> None:
+        """Pauses between attempts to connect, in seconds; each is double the one before."""
+        self._backend = backend
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+        self._service: Service | None = None
+
+    async def run(self) -> NoReturn:
+        """Connect, serve until the connection ends, and again. Ends only by being cancelled."""
+        clock = asyncio.get_running_loop().time
+        pause = self._first_pause
+        trouble = ""
+        while True:
+            began = clock()
+            try:
+                await self._serve()
+                trouble = ""
+                log.warning("lost the system bus; connecting again")
+            except Exception as error:
+                # Said once, not at each attempt: a machine may well have no system bus.
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.warning("%s", _advice(error))
+            if clock() - began > self._longest_pause:
+                pause = self._first_pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._longest_pause)
+
+    def publish(self, status: Status) -> None:
+        """Make `status` what the bus shows and signal what changed; never raises."""
+        if self._service is None:
+            return
+        try:
+            self._service.publish(status)
+        except Exception:
+            log.exception("could not publish the new status on the system bus")
+
+    async def _serve(self) -> None:
+        """One connection, from its beginning to its end; raises when it does not come about."""
+        bus: MessageBus | None = None
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                bus = MessageBus(bus_type=BusType.SYSTEM)
+                await bus.connect()
+                service = Service(bus, self._backend)
+                # Set before the name is ours, so that no change between the two is lost.
+                self._service = service
+                await service.start()
+            log.info("serving %s on the system bus", names.BUS_NAME)
+            await _hung_up(bus)
+        finally:
+            self._service = None
+            if bus is not None and bus.connected:
+                bus.disconnect()
+                await _hung_up(bus)
+
+
+async def _hung_up(bus: MessageBus) -> None:
+    """Wait until the connection has ended, for whatever reason."""
+    with contextlib.suppress(EOFError, OSError):
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+
+
+def _advice(error: Exception) -> str:
+    tried = f"not on the system bus as {names.BUS_NAME}"
+    if isinstance(error, TimeoutError):
+        return f"{tried}: the bus did not answer within {_CONNECT_TIMEOUT:.0f} s; trying on"
+    if isinstance(error, DBusError):
+        return f"{tried}: {error}; is the policy file {names.BUS_NAME}.conf installed? Trying on"
+    return f"{tried}: {error!r}; trying on"

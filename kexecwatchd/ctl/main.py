@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kexecwatchctl's entry: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from kexecwatchd import __version__
+from kexecwatchd.ctl import status, verify
+from kexecwatchd.ctl.client import AnswerError, UnreachableError
+from kexecwatchd.ctl.exitcodes import ExitCode
+
+_VERBS = {"status": status, "verify": verify}
+_EPILOG = """exit codes:
+  0  every image is as it should be
+  1  error
+  2  usage
+  3  an image that should be current is not
+  4  the daemon cannot be reached"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run kexecwatchctl with `argv` (default: the command line) and return its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as done:  # --help, --version, or a usage error that argparse has explained
+        return ExitCode.CURRENT if not done.code else ExitCode.USAGE
+    try:
+        code: ExitCode = asyncio.run(_VERBS[args.verb].run(args))
+        return code
+    except UnreachableError as error:
+        return _fail(error, ExitCode.UNREACHABLE)
+    except AnswerError as error:
+        return _fail(error, ExitCode.ERROR)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kexecwatchctl",
+        description="Are the loaded crash and reboot images right for this machine's memory?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in _VERBS.items():
+        verb.add_arguments(
+            verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
+        )
+    return parser
+
+
+def _fail(error: Exception, code: ExitCode) -> ExitCode:
+    print(f"kexecwatchctl: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The text screen, for a tired person at three in the morning: the answer first, then why.
+
+Pure: the same arguments give the same text (local time apart). Colour only repeats what the words
+say. Letters are ASCII, for serial consoles.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kexecwatchd.model import Mode, State
+from kexecwatchd.report import (
+    AddressRange,
+    Details,
+    DriftSizes,
+    ImageDetails,
+    ImageStatus,
+    Status,
+)
+
+_LABEL_WIDTH = 15
+_MOST_RANGES = 8
+
+_TO_SPACE = str.maketrans("\n\t", "  ")
+
+_GREEN, _YELLOW, _RED = "32", "33", "1;31"
+
+_VERDICTS = {
+    State.CURRENT: "is current",
+    State.STALE: "is stale",
+    State.UNSAFE: "is unsafe",
+    State.ABSENT: "is not loaded",
+    State.UNKNOWN: "cannot be judged",
+    State.FAILED: "could not be loaded",
+}
+_MODES = {
+    Mode.ENSURE: "ensure: one is to be loaded, and kept right",
+    Mode.FOLLOW: "follow: kept right while one is loaded",
+    Mode.OBSERVE: "observe: watched, never touched",
+    Mode.OFF: "off: not looked at",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """A labelled line of an image's block; `items` stand under it, a line each."""
+
+    label: str
+    text: str
+    colour: str = ""
+    items: Sequence[str] = ()
+
+
+def render(status: Status, details: Details | None, *, now: float, width: int, colour: bool) -> str:
+    """The whole screen, without a final newline. `now` is Unix seconds, `width` columns."""
+    lines = _answer(status, width, colour)
+    for label, text, code in (
+        ("Problem", status.problem, _RED),
+        ("Configuration", status.config_error, _YELLOW),
+    ):
+        if text:
+            lines += _painted(
+                label, f"{label}: {_plain(text)}", "  ", width=width, code=code, colour=colour
+            )
+    addresses = {d.image: d for d in details.images} if details else {}
+    for image in status.images:
+        lines += ["", *_block(image, addresses.get(image.image), now, width, colour)]
+    return "\n".join([*lines, "", *_footer(status, now, width)])
+
+
+def size(count: int) -> str:
+    """Bytes in binary units: `512 MiB`, `1.5 GiB`; a tenth at the finest."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        # Not 1024 itself: 1023.96 KiB would come out as "1024 KiB".
+        if value < 1023.95 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: `13 s`, `2 min 13 s`, `3 h 5 min`, `4 d`."""
+    left = int(seconds)
+    parts: list[tuple[int, str]] = []
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, length)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
+
+
+def _answer(status: Status, width: int, colour: bool) -> list[str]:
+    """The first line: COVERED or NOT COVERED, and by which image."""
+    if status.covered:
+        word, code = "COVERED", _GREEN
+        said = [_covered_clause(image) for image in status.images]
+    else:
+        word, code = "NOT COVERED", _RED
+        said = [_clause(image) for image in status.images if not image.covered]
+    text = f"{word}: {', '.join(said) or 'no image is watched'}"
+    return _painted(word, text, "  ", width=width, code=code, colour=colour)
+
+
+def _clause(image: ImageStatus) -> str:
+    degraded = " (degraded)" if image.degraded else ""
+    return f"{image.image} image {_VERDICTS[image.state]}{degraded}"
+
+
+def _covered_clause(image: ImageStatus) -> str:
+    if image.mode is Mode.OFF:
+        return f"{image.image} image is not watched"
+    return _clause(image) + ("" if image.state is State.CURRENT else " (need not be)")
+
+
+def _block(
+    image: ImageStatus, details: ImageDetails | None, now: float, width: int, colour: bool
+) -> list[str]:
+    head = f"{image.image.capitalize()} image".ljust(_LABEL_WIDTH)
+    if image.mode is Mode.OFF:
+        return [head + _MODES[Mode.OFF]]
+    state = _paint(image.state.upper(), _state_code(image), colour)
+    lines = [head + state + _since(image.since, now)]
+    for fact in _facts(image, details, now):
+        text = f"  {fact.label}".ljust(_LABEL_WIDTH) + _plain(fact.text)
+        indent = " " * _LABEL_WIDTH
+        lines += _painted(fact.label, text, indent, width=width, code=fact.colour, colour=colour)
+        lines += [f"{indent}  {_plain(item)}" for item in fact.items]
+    return lines
+
+
+def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iterator[_Fact]:
+    yield _Fact("why", image.reason)
+    yield _Fact("mode", _MODES[image.mode])
+    yield from _drift(image, details)
+    if image.proof:
+        yield _Fact("judged by", image.proof)
+    if image.degraded:
+        yield _Fact("degraded", image.degraded, _YELLOW)
+    if image.foreign:
+        yield _Fact("foreign", "loaded by someone else, from files not known here", _YELLOW)
+    if details and details.elfcorehdr:
+        yield _Fact("elfcorehdr", f"at {details.elfcorehdr}")
+    if details and details.segments:
+        count = _count(len(details.segments), "segment")
+        yield _Fact("placement", f"{count} at", items=_listed(details.segments))
+    yield _Fact("last load", _last_load(image, now))
+    if image.last_action:
+        yield _Fact("last action", f"{image.last_action}{_when(image.last_action_at, now)}")
+    if image.last_error:
+        yield _Fact("last error", image.last_error, _RED)
+    if image.next_step or image.next_try:
+        yield _Fact("next", (image.next_step or "load it") + _countdown(image.next_try, now))
+
+
+def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:
+    drift = image.drift
+    if drift.missing_bytes:
+        held = f"{size(drift.missing_bytes)} in {_count(drift.missing_ranges, 'range')}"
+        yield _Fact(
+            "missing",
+            f"{held}: RAM that a dump would lack",
+            _RED,
+            _listed(details.missing) if details else (),
+        )
+    if drift.extra_bytes:
+        held = f"{size(drift.extra_bytes)} in {_count(drift.extra_ranges, 'range')}"
+        yield _Fact(
+            "extra",
+            f"{held}: gone, yet listed; reading it can hang a dump",
+            _RED,
+            _listed(details.extra) if details else (),
+        )
+    if drift.missing_notes:
+        which = f": {', '.join(details.missing_notes)}" if details else ""
+        yield _Fact("notes", f"{drift.missing_notes} missing, of CPUs or vmcoreinfo{which}", _RED)
+    if drift == DriftSizes() and image.state is State.CURRENT:
+        yield _Fact("drift", "none: nothing missing, nothing extra")
+
+
+def _last_load(image: ImageStatus, now: float) -> str:
+    load = image.last_load
+    if not load.at:
+        return "none by kexecwatchd since boot"
+    result = "succeeded" if load.succeeded else "FAILED"
+    source = f", {load.source} files" if load.source else ""
+    # The last action is the load more often than not, and has said why.
+    reason = f": {load.reason}" if load.reason not in image.last_action else ""
+    return (
+        f"{result} after {load.seconds:.1f} s{source}{reason}{_when(load.at, now)};"
+        f" {_count(image.load_count, 'good load')} since boot"
+    )
+
+
+def _footer(status: Status, now: float, width: int) -> list[str]:
+    looked = "Not looked yet"
+    if status.looked_at:
+        looked = f"Last look {_moment(status.looked_at, now)}"
+    return _wrap(
+        f"{looked}. Linux {_plain(status.kernel_release)},"
+        f" kexecwatchd {_plain(status.daemon_version)}.",
+        width,
+        "",
+    )
+
+
+def _state_code(image: ImageStatus) -> str:
+    if not image.covered:
+        return _RED
+    return _GREEN if image.state is State.CURRENT else _YELLOW
+
+
+def _since(at: float, now: float) -> str:
+    if not at:
+        return ""
+    # A clock that was set back gives no length of time.
+    length = f" for {span(now - at)}" if now >= at else ""
+    return f"{length}, since {_clock(at, now)}"
+
+
+def _when(at: float, now: float) -> str:
+    return f" ({_moment(at, now)})" if at else ""
+
+
+def _moment(at: float, now: float) -> str:
+    ago = f"{span(now - at)} ago, " if now >= at else ""
+    return ago + _clock(at, now)
+
+
+def _countdown(at: float, now: float) -> str:
+    if not at:
+        return ""
+    return f" (in {span(at - now)}, {_clock(at, now)})" if at > now else " (due now)"
+
+
+def _clock(at: float, now: float) -> str:
+    """Local time, as the journal has it; with the date unless it is today's."""
+    then, today = time.localtime(at), time.localtime(now)
+    same_day = then[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _listed(ranges: Sequence[AddressRange]) -> list[str]:
+    shown = [f"{r.start}-{r.end}" for r in ranges[:_MOST_RANGES]]
+    sizes = [size(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:_MOST_RANGES]]
+    longest = max(map(len, shown), default=0)
+    lines = [f"{s:<{longest}}  {held}" for s, held in zip(shown, sizes, strict=True)]
+    if len(ranges) > _MOST_RANGES:
+        lines.append(f"and {len(ranges) - _MOST_RANGES} more: all of them with --json")
+    return lines
+
+
+def _painted(
+    word: str, text: str, indent: str, *, width: int, code: str, colour: bool
+) -> list[str]:
+    """`text` wrapped, its first `word` painted: only then, for colours have no width."""
+    first, *rest = _wrap(text, width, indent)
+    return [first.replace(word, _paint(word, code, colour), 1), *rest]
+
+
+def _wrap(text: str, width: int, indent: str) -> list[str]:
+    # Hyphens stand in file names, releases and dates: no place to break.
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: what reaches a terminal must not steer it."""
+    return "".join(c if c.isprintable() else "?" for c in text.translate(_TO_SPACE))
+
+
+def _paint(text: str, code: str, colour: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
