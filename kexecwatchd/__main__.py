@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kexecwatchd: reads the command line and the configuration, then runs the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kexecwatchd import __version__
+from kexecwatchd.config import ConfigError, Sources, check_files, load
+from kexecwatchd.daemon import Daemon
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kexecwatchd",
+        description="Keeps the loaded crash and reboot images right while memory comes and goes.",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="read this file alone, instead of the vendor's, /etc's and the drop-ins",
+    )
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        help="check the configuration and the files that it names, say what is wrong, and end",
+    )
+    parser.add_argument("--version", action="version", version=f"kexecwatchd {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0; 1 for a configuration that cannot be used or missing rights; 2 for usage."""
+    options = _parser().parse_args(argv)
+    sources = Sources(explicit=options.config)
+    try:
+        config = load(sources)
+    except ConfigError as error:
+        return _complain(error.problems)
+    if options.check_config:
+        return _complain(check_files(config))
+    if os.geteuid() != 0:
+        return _complain(
+            ["kexecwatchd must run as root: start it with systemctl start kexecwatchd"]
+        )
+
+    async def serve() -> None:
+        await Daemon(sources, config).run()
+
+    asyncio.run(serve())
+    return 0
+
+
+def _complain(problems: Sequence[str]) -> int:
+    for problem in problems:
+        print(f"kexecwatchd: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon around the engine: uevents, signals, the bus, the watchdog. It decides nothing.
+
+There is one loop; it waits until something happens or is due, has the engine work, and tells the
+watchdog. Requests from the bus are answered by the same loop, so nothing ever runs twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+from kexecwatchd import decisions, notify
+from kexecwatchd.bus import Bus, ReloadRefused
+from kexecwatchd.config import Config, ConfigError, Sources, load
+from kexecwatchd.engine import Engine, LoadRefused, now
+from kexecwatchd.model import ImageName
+from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.summary import one_line
+from kexecwatchd.uevents import Uevents
+
+
+class Daemon:
+    """One machine's daemon, and the Backend of its bus."""
+
+    def __init__(self, sources: Sources, config: Config, root: Path = Path("/")) -> None:
+        self._sources = sources
+        self._wake = asyncio.Event()
+        self._uevents = Uevents(self._wake.set)
+        self._engine = Engine(root, config, self._uevents.take, self._publish)
+        self._bus = Bus(self)
+        self._stop = False
+        self._reconfigure = False
+        self._reloads: list[tuple[ImageName, asyncio.Future[ImageStatus]]] = []
+        self._verifications: list[asyncio.Future[Status]] = []
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. The images stay loaded; a load in flight is waited for."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        # Before the first look, so that nothing can happen unseen between the two.
+        self._uevents.start(loop)
+        await self._engine.look()
+        serving = loop.create_task(self._bus.run())
+        notify.ready()
+        try:
+            while not self._stop:
+                await self._turn()
+        finally:
+            notify.stopping()
+            self._uevents.stop(loop)
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+
+    async def _turn(self) -> None:
+        """Work, answer who asked, and wait for the next reason to."""
+        self._wake.clear()
+        if self._reconfigure:
+            self._reconfigure = False
+            self._read_config()
+        await self._engine.work()
+        await self._answer()
+        notify.alive()
+        if self._reloads or self._verifications or self._stop:
+            return
+        pause = self._engine.deadline() - now().boot
+        watchdog = notify.watchdog_seconds()
+        if watchdog is not None:
+            pause = min(pause, watchdog / 3)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), max(pause, 0.0))
+
+    async def _answer(self) -> None:
+        """Do what was asked over the bus; all who asked for a look share one."""
+        verifications, self._verifications = self._verifications, []
+        if verifications:
+            self._engine.look_at_everything()
+            await self._engine.look()
+            for verification in verifications:
+                if not verification.done():
+                    verification.set_result(self._engine.status())
+        reloads, self._reloads = self._reloads, []
+        for image, answer in reloads:
+            try:
+                result = await self._engine.reload(image)
+                if not answer.done():
+                    answer.set_result(result)
+            except LoadRefused as refusal:
+                if not answer.done():
+                    answer.set_exception(ReloadRefused(str(refusal)))
+
+    def _read_config(self) -> None:
+        """On SIGHUP. A configuration that is wrong leaves the old one in force, and is told."""
+        try:
+            config = load(self._sources)
+        except ConfigError as error:
+            self._engine.config_error = str(error)
+            decisions.trouble(f"the old configuration stays in force: {error}")
+            self._engine.look_at_everything()
+            return
+        self._engine.config_error = ""
+        self._engine.reconfigure(config)
+
+    def _publish(self, status: Status) -> None:
+        notify.status(one_line(status))
+        self._bus.publish(status)
+
+    def _on_stop(self) -> None:
+        self._stop = True
+        self._wake.set()
+
+    def _on_hangup(self) -> None:
+        self._reconfigure = True
+        self._wake.set()
+
+    # The Backend of the bus
+
+    def status(self) -> Status:
+        return self._engine.status()
+
+    def details(self) -> Details:
+        return self._engine.details()
+
+    async def reload(self, image: ImageName) -> ImageStatus:
+        answer: asyncio.Future[ImageStatus] = asyncio.get_running_loop().create_future()
+        self._reloads.append((image, answer))
+        self._wake.set()
+        return await answer
+
+    async def verify(self) -> Status:
+        answer: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        self._verifications.append(answer)
+        self._wake.set()
+        return await answer

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Look, decide, act, look again: the work itself, without bus, signals or service manager.
+
+Every action follows a fresh look, and every load is followed by another one, the handshake. What
+blocks runs in a worker thread; the caller sees to it that nothing here runs twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kexecwatchd import bookkeeping, decisions, lastgood, ledger, reconcile, summary
+from kexecwatchd.bookkeeping import Now
+from kexecwatchd.config import Config
+from kexecwatchd.execute import Executor
+from kexecwatchd.judge import judge
+from kexecwatchd.kernel import kexec_state
+from kexecwatchd.ledger import Ledger
+from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
+from kexecwatchd.observe import Observer
+from kexecwatchd.pacing import Pacing
+from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.uevents import Batch
+
+# Seconds between looks when nothing happens: images come and go without a uevent.
+IDLE_LOOK = 60.0
+
+# While a removal is under way: seconds until the next look, and how often before it is left to
+# the idle look.
+MOTION_LOOK = 0.2
+MOTION_LOOKS = 25
+
+# Seconds until an unload that failed is tried again.
+UNLOAD_RETRY = 1.0
+
+
+class LoadRefused(Exception):
+    """A load that was asked for was not done; the message is a sentence for people."""
+
+
+def now() -> Now:
+    """CLOCK_BOOTTIME goes on during suspend, as the ledger's times must."""
+    return Now(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+
+class Engine:
+    """Keeps both images right. `events` hands over the uevents since it was last called."""
+
+    def __init__(
+        self,
+        root: Path,
+        config: Config,
+        events: Callable[[], Batch],
+        publish: Callable[[Status], None],
+    ) -> None:
+        self._config = config
+        self._events = events
+        self._publish = publish
+        self._ledger_path = root / "run/kexecwatchd/ledger.json"
+        self._copies = root / "var/lib/kexecwatchd/last-good"
+        self._observer = Observer(root)
+        self._executor = Executor(root, self._copies)
+        self._ledger, trouble = ledger.read(self._ledger_path, kexec_state.boot_id(root))
+        if trouble:
+            decisions.trouble(trouble)
+        self._saved: Ledger | None = None
+        self._release = kexec_state.kernel_release(root)
+        self._pacing = _pacing(config, self._ledger)
+        self._changed: set[int] | None = None  # blocks to read afresh; None = all
+        self._motion_looks = 0
+        self._next_look = 0.0
+        self._looked_at = 0.0
+        self._seen: Observation
+        self._steps: tuple[Step, ...] = ()
+        self.config_error = ""
+
+    # What is so
+
+    def status(self) -> Status:
+        return summary.status(self._known())
+
+    def details(self) -> Details:
+        return summary.details(self._known())
+
+    def _known(self) -> summary.Known:
+        moment = now()
+        due = {
+            step.image: max(self._due(step), moment.boot) - moment.boot + moment.wall
+            for step in self._steps
+            if step.action is not None
+        }
+        return summary.Known(
+            seen=self._seen,
+            ledger=self._ledger,
+            steps=self._steps,
+            modes={image: self._config.image(image).mode for image in ImageName},
+            due=due,
+            looked_at=self._looked_at,
+            kernel_release=self._release,
+            config_error=self.config_error,
+        )
+
+    # When to work
+
+    def deadline(self) -> float:
+        """When `work` is to be called next, in CLOCK_BOOTTIME seconds, if nothing happens."""
+        times = [self._next_look]
+        times += [self._due(step) for step in self._steps if step.action is not None]
+        look_due = self._pacing.look_due()
+        if look_due is not None:
+            # Whatever is planned waits until the events that have come are understood.
+            return max(look_due, 0.0)
+        return min(times)
+
+    def _due(self, step: Step) -> float:
+        """When a planned action may be done; an unload waits for nothing but its last failure."""
+        record = self._ledger.of(step.image)
+        if isinstance(step.action, Load):
+            return max(self._pacing.load_allowed(step.action.endangers), record.next_try)
+        return record.next_try
+
+    # Working
+
+    def look_at_everything(self) -> None:
+        """Have the next look read every memory block, cached or not."""
+        self._changed = None
+        self._next_look = 0.0
+
+    def reconfigure(self, config: Config) -> None:
+        """Take a new configuration; files that could not be loaded before get another chance."""
+        self._config = config
+        self._pacing.quiet = config.pacing.quiet
+        self._pacing.max_wait = config.pacing.max_wait
+        self._pacing.unarmed_budget = config.pacing.unarmed_budget
+        for image in ImageName:
+            if self._ledger.of(image).degraded:
+                self._ledger = self._ledger.with_image(image, owed="the configuration was reloaded")
+        self._ledger = bookkeeping.retry_now(self._ledger)
+        self.look_at_everything()
+
+    async def work(self) -> None:
+        """Take in what happened; look and act when it is time to."""
+        await self._glance()
+        if now().boot < self.deadline():
+            return
+        await self.look()
+        step = self._ready_step()
+        if step is not None and isinstance(step.action, Unload):
+            await self._unload(step, step.action)
+        elif step is not None and isinstance(step.action, Load):
+            await self._load(step.image, step.action)
+
+    def _ready_step(self) -> Step | None:
+        """The next action that is due: unloads first, they end a danger."""
+        moment = now().boot
+        ready = [s for s in self._steps if s.action is not None and self._due(s) <= moment]
+        return min(ready, key=lambda s: not isinstance(s.action, Unload), default=None)
+
+    async def look(self, confirming: ImageName | None = None) -> None:
+        """A full look, and what it means. `confirming`: the image that was just loaded."""
+        self._absorb()
+        moment = now()
+        self._pacing.looked(moment.boot)
+        changed, self._changed = self._changed, set()
+        before = self._seen if confirming else None
+        self._seen = await asyncio.to_thread(self._observer.look, self._ledger, changed)
+        book = self._ledger
+        if confirming is not None and before is not None:
+            book = bookkeeping.confirmed(book, confirming, before, self._seen)
+        self._ledger = reconcile.recognise(self._seen, book)
+        self._looked_at = moment.wall
+        self._plan_next_look(moment.boot)
+        self._conclude(moment)
+
+    def _conclude(self, moment: Now) -> None:
+        """Decide on what was seen; remember and tell it."""
+        self._steps = reconcile.reconcile(self._seen, self._ledger, self._config)
+        for step in self._steps:
+            decisions.verdict(step, self._ledger.of(step.image))
+        self._ledger = bookkeeping.with_states(self._ledger, self._steps, moment)
+        if self._pacing.settled() and not any(step.action for step in self._steps):
+            self._pacing.calm()
+        self._save()
+        self._publish(self.status())
+
+    def _plan_next_look(self, moment: float) -> None:
+        if self._seen.in_motion() and self._motion_looks < MOTION_LOOKS:
+            self._motion_looks += 1
+            self._next_look = moment + MOTION_LOOK
+            return
+        self._next_look = moment + IDLE_LOOK
+
+    def _absorb(self) -> Iterable[int]:
+        """Take in the uevents so far; returns the memory blocks that they name."""
+        batch = self._events()
+        if not batch:
+            return ()
+        self._pacing.event(now().boot)
+        self._motion_looks = 0
+        self._ledger = bookkeeping.retry_now(self._ledger)
+        if batch.lost:
+            decisions.trouble("uevents were lost: the socket overflowed; reading everything")
+            self._changed = None
+        elif self._changed is not None:
+            self._changed |= batch.blocks
+        return batch.blocks
+
+    async def _glance(self) -> None:
+        """Unload a reboot image as soon as its memory goes, without waiting for quiet."""
+        touched = self._absorb()
+        image = ImageName.REBOOT
+        if not touched or not self._seen.reboot_loaded:
+            return
+        if self._config.reboot.mode not in (Mode.ENSURE, Mode.FOLLOW):
+            return
+        blocks = await asyncio.to_thread(self._observer.blocks, tuple(touched))
+        glimpse = self._seen.with_blocks(blocks)
+        verdict = judge(image, glimpse, self._ledger.reboot)
+        if verdict.danger:
+            await self._unload(Step(image, verdict), Unload(verdict.reason))
+
+    async def _unload(self, step: Step, unload: Unload) -> None:
+        record = self._ledger.of(step.image)
+        error = await asyncio.to_thread(self._executor.unload, step.image)
+        moment = now()
+        if error:
+            decisions.failed(step.image, "unload", error, record)
+            self._ledger = self._ledger.with_image(
+                step.image, last_error=error, next_try=moment.boot + UNLOAD_RETRY
+            )
+        else:
+            decisions.unloaded(step.image, unload)
+            owed = self._config.image(step.image).files is not None
+            self._ledger = bookkeeping.after_unload(
+                self._ledger, step.image, unload.why, owed, moment
+            )
+        await self.look()
+
+    async def reload(self, image: ImageName) -> ImageStatus:
+        """Load this image now because somebody asked for it; raises LoadRefused."""
+        settings = self._config.image(image)
+        if settings.mode not in (Mode.ENSURE, Mode.FOLLOW):
+            raise LoadRefused(f"the {image} image has mode {settings.mode}: change [{image}] mode")
+        self._changed = None
+        await self.look()
+        obstacle = reconcile.obstacle_to_load(image, self._seen, settings)
+        if obstacle:
+            raise LoadRefused(f"the {image} image cannot be loaded: {obstacle}")
+        failure = await self._load(image, Load("it was asked for"))
+        if failure:
+            raise LoadRefused(f"the {image} image could not be loaded: {failure}")
+        return next(i for i in self.status().images if i.image is image)
+
+    async def _load(self, image: ImageName, load: Load) -> str:
+        """One load and its handshake; "" or what went wrong."""
+        pair = reconcile.pair_of(self._config.image(image))
+        assert pair is not None, "a load is planned only where files are configured"
+        before = self._seen
+        record = self._ledger.of(image)
+        self._ledger = bookkeeping.intending(self._ledger, image, pair, before)
+        self._save()
+        outcome = await asyncio.to_thread(
+            self._executor.load, image, pair, record.last_good, before, self._ledger.debug_flag
+        )
+        moment = now()
+        if outcome.called:
+            self._pacing.loaded(moment.boot, outcome.seconds)
+        if outcome.succeeded:
+            decisions.loaded(image, load, outcome)
+        else:
+            decisions.failed(image, "load", outcome.error, record)
+        self._ledger = bookkeeping.after_load(
+            self._ledger, image, pair, load, outcome=outcome, before=before, now=moment
+        )
+        self._save()
+        if outcome.succeeded:
+            lastgood.prune(
+                self._copies, (self._ledger.crash.last_good, self._ledger.reboot.last_good)
+            )
+        await self.look(confirming=image if outcome.succeeded else None)
+        return outcome.error
+
+    def _save(self) -> None:
+        """Write the ledger down if it says something new; a full /run must not stop the work."""
+        if self._ledger == self._saved:
+            return
+        try:
+            ledger.write(self._ledger_path, self._ledger)
+            self._saved = self._ledger
+        except OSError as error:
+            decisions.trouble(f"{self._ledger_path} could not be written: {error}")
+
+
+def _pacing(config: Config, book: Ledger) -> Pacing:
+    """Pacing that remembers the last load of a daemon before this one."""
+    pacing = Pacing(config.pacing.quiet, config.pacing.max_wait, config.pacing.unarmed_budget)
+    loads = [r.last_load for r in (book.crash, book.reboot) if r.last_load is not None]
+    if loads:
+        last = max(loads, key=lambda load: load.ended)
+        pacing.last_load_end, pacing.last_load_seconds = last.ended, last.seconds
+    return pacing

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was loaded, when, and under which map: the memory that survives the daemon.
+
+The kernel says whether an image is loaded, not by whom or under which memory map; that is kept
+here. One JSON file below /run, replaced atomically, and good for one boot only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
+
+from kexecwatchd.model import Drift, ImageName, State
+from kexecwatchd.ranges import RangeSet
+
+
+def _to_pairs(ranges: RangeSet) -> list[tuple[int, int]]:
+    return [(r.start, r.end) for r in ranges]
+
+
+def _from_pairs(value: Any) -> RangeSet:
+    return value if isinstance(value, RangeSet) else RangeSet.of(*value)
+
+
+def _drift_to_json(drift: Drift) -> dict[str, Any]:
+    return {
+        "missing": _to_pairs(drift.missing),
+        "extra": _to_pairs(drift.extra),
+        "missing_notes": list(drift.missing_notes),
+    }
+
+
+def _drift_from_json(value: Any) -> Drift:
+    if isinstance(value, Drift):
+        return value
+    return Drift(
+        _from_pairs(value["missing"]), _from_pairs(value["extra"]), tuple(value["missing_notes"])
+    )
+
+
+Ranges = Annotated[RangeSet, PlainValidator(_from_pairs), PlainSerializer(_to_pairs)]
+DriftRecord = Annotated[Drift, PlainValidator(_drift_from_json), PlainSerializer(_drift_to_json)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pair(_Frozen):
+    """The files and command line of an image, as configured."""
+
+    kernel: str
+    initrd: str = ""
+    cmdline: str
+
+
+class Intent(_Frozen):
+    """Written before a load, taken back after it: what an interrupted daemon was about to do."""
+
+    pair: Pair
+    fingerprint_before: str
+    ram: Ranges
+    online: Ranges
+
+
+class LoadRecord(_Frozen):
+    """The last load tried. `ended` is CLOCK_BOOTTIME, `ended_wall` Unix time, both in seconds."""
+
+    ended: float
+    ended_wall: float
+    seconds: float
+    succeeded: bool
+    reason: str
+    source: str
+
+
+class LastGood(_Frozen):
+    """Our copy of the last files that loaded. The signatures are of the originals."""
+
+    pair: Pair
+    kernel_signature: str
+    initrd_signature: str = ""
+
+
+class ImageRecord(_Frozen):
+    """What we know of one image beyond what the kernel tells.
+
+    `ram` and `online` are the memory map under which it was loaded, or first seen when it is
+    foreign; None while none is loaded. `segments` is None where the placement is not known.
+    `owed` says why we are to load one although none is loaded. `uncured` is drift that our last
+    load left although the map stood still: loading again would not help.
+    """
+
+    ours: bool = False
+    pair: Pair | None = None
+    ram: Ranges | None = None
+    online: Ranges | None = None
+    segments: Ranges | None = None
+    elfcorehdr: int | None = None
+    fingerprint: str = ""
+    intent: Intent | None = None
+    owed: str = ""
+    uncured: DriftRecord = Drift()
+    degraded: str = ""
+    last_good: LastGood | None = None
+    load_count: int = 0
+    last_load: LoadRecord | None = None
+    failures: int = 0
+    last_error: str = ""
+    next_try: float = 0
+    last_action: str = ""
+    last_action_wall: float = 0
+    state: State | None = None
+    since_wall: float = 0
+
+
+class Ledger(_Frozen):
+    boot_id: str
+    crash: ImageRecord = ImageRecord()
+    reboot: ImageRecord = ImageRecord()
+    debug_flag: bool = True  # until the kernel has refused KEXEC_FILE_DEBUG
+
+    def of(self, image: ImageName) -> ImageRecord:
+        return self.crash if image is ImageName.CRASH else self.reboot
+
+    def with_image(self, image: ImageName, **changes: Any) -> Ledger:
+        """The ledger with some fields of one image's record changed."""
+        return self.model_copy(update={image.value: self.of(image).model_copy(update=changes)})
+
+
+def read(path: Path, boot_id: str) -> tuple[Ledger, str]:
+    """The ledger of this boot, or a fresh one and, where there should have been one, why.
+
+    A ledger of another boot, or one that cannot be understood, counts as none: what the kernel
+    holds is then foreign until we replace it, which is the careful reading.
+    """
+    fresh = Ledger(boot_id=boot_id)
+    try:
+        ledger = Ledger.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return fresh, ""
+    except (OSError, ValidationError, KeyError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        return fresh, f"{path} could not be used ({first}); loaded images count as foreign"
+    return (ledger, "") if ledger.boot_id == boot_id else (fresh, "")
+
+
+def write(path: Path, ledger: Ledger) -> None:
+    """Replace the file: after a kill at any moment it holds the old ledger or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(ledger.model_dump_json().encode())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

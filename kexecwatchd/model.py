@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the parts tell each other: frozen values, no I/O, no clock.
+
+Sizes and addresses are bytes, ranges half-open (see ranges.py). Times are seconds of
+CLOCK_BOOTTIME unless a name says `wall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from kexecwatchd.ranges import Range, RangeSet
+
+
+class ImageName(StrEnum):
+    """The two images that a kernel can hold."""
+
+    CRASH = "crash"
+    REBOOT = "reboot"
+
+
+class Mode(StrEnum):
+    """What the daemon may do with an image."""
+
+    ENSURE = "ensure"  # keep one loaded
+    FOLLOW = "follow"  # keep it right while one is loaded
+    OBSERVE = "observe"  # look and report, touch nothing
+    OFF = "off"  # do not look
+
+
+class State(StrEnum):
+    """The verdict on an image."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    UNSAFE = "unsafe"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
+
+
+class BlockState(StrEnum):
+    """The words of memoryN/state."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    GOING_OFFLINE = "going-offline"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """/proc/iomem, as far as images care.
+
+    `system_ram` is every "System RAM" resource, driver-managed ones included; `driver_managed` the
+    part named "System RAM (...)"; `crash_regions` the "Crash kernel" resources.
+    """
+
+    system_ram: RangeSet
+    driver_managed: RangeSet = field(default_factory=RangeSet)
+    crash_regions: RangeSet = field(default_factory=RangeSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A memory block (memoryN). `zone` is the first word of valid_zones, "" where not read."""
+
+    number: int
+    state: BlockState
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """All memory blocks; block N is [N * size, (N + 1) * size). `size` in bytes, 0 = no sysfs."""
+
+    size: int
+    by_number: Mapping[int, Block]
+
+    def span(self, number: int) -> Range:
+        return Range(number * self.size, (number + 1) * self.size)
+
+    @property
+    def offline(self) -> RangeSet:
+        """Memory that is present but not online (going-offline counts as not online)."""
+        return RangeSet(
+            self.span(b.number) for b in self.by_number.values() if b.state is not BlockState.ONLINE
+        )
+
+    def covering(self, ranges: RangeSet) -> tuple[int, ...]:
+        """Numbers of the blocks, present or not, that `ranges` touch."""
+        if not self.size:
+            return ()
+        return tuple(
+            sorted(
+                {
+                    n
+                    for r in ranges
+                    for n in range(r.start // self.size, (r.end - 1) // self.size + 1)
+                }
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Where a PT_NOTE points: `address` physical, `size` in bytes."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoreHeader:
+    """What an elfcorehdr lists: PT_LOADs as one set, and its PT_NOTEs. `address` is its own."""
+
+    address: int
+    loads: RangeSet
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A loaded segment's destination: [mem, mem + memsz)."""
+
+    mem: int
+    memsz: int
+
+    @property
+    def range(self) -> Range:
+        return Range(self.mem, self.mem + self.memsz)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How an image differs from the machine; empty when they agree.
+
+    `missing`: RAM that the image does not list. `extra`: listed, but no longer there.
+    `missing_notes`: CPUs (and "vmcoreinfo") whose note the image does not list.
+    """
+
+    missing: RangeSet = field(default_factory=RangeSet)
+    extra: RangeSet = field(default_factory=RangeSet)
+    missing_notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.missing_notes)
+
+    def beyond(self, known: Drift) -> Drift:
+        """The part of this drift that `known` does not have."""
+        return Drift(
+            self.missing - known.missing,
+            self.extra - known.extra,
+            tuple(n for n in self.missing_notes if n not in known.missing_notes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at the machine.
+
+    `map` is None where /proc/iomem could not be used; `problem` then says why. `header` is None
+    while no crash image is loaded or its elfcorehdr could not be read (`header_problem`); `drift`
+    is the crash image's and means something only with a header. `fingerprint` identifies the
+    contents of the crash region, "" where it could not be read.
+    """
+
+    map: MemoryMap | None
+    blocks: Blocks
+    crash_loaded: bool | None
+    reboot_loaded: bool | None
+    problem: str = ""
+    header: CoreHeader | None = None
+    header_problem: str = ""
+    drift: Drift = field(default_factory=Drift)
+    fingerprint: str = ""
+    load_disabled: bool = False
+    limit_panic: int = -1
+    limit_reboot: int = -1
+    zones: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def ram(self) -> RangeSet:
+        return self.map.system_ram if self.map else RangeSet()
+
+    @property
+    def online(self) -> RangeSet:
+        """System RAM that is online: where a reboot image may lie."""
+        return self.ram - self.blocks.offline
+
+    def loaded(self, image: ImageName) -> bool | None:
+        return self.crash_loaded if image is ImageName.CRASH else self.reboot_loaded
+
+    def with_blocks(self, blocks: Blocks) -> Observation:
+        """This look with newer memory blocks; RAM whose block is gone is taken out of the map."""
+        if self.map is None:
+            return self
+        gone = RangeSet(
+            self.blocks.span(n) for n in self.blocks.by_number if n not in blocks.by_number
+        )
+        memory = replace(self.map, system_ram=self.map.system_ram - gone)
+        return replace(self, map=memory, blocks=blocks)
+
+    def in_motion(self) -> bool:
+        """True while /proc/iomem still lists RAM whose memory block is already gone.
+
+        A removal sends its last uevent before the range leaves /proc/iomem
+        (try_remove_memory in mm/memory_hotplug.c), so nothing more will wake us.
+        """
+        if not self.blocks.size:
+            return False
+        return any(n not in self.blocks.by_number for n in self.blocks.covering(self.ram))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is so, and what says so. `reason` names no address: it is read by everyone.
+
+    `danger` marks a reboot image over memory that is offline or gone, as opposed to movable.
+    """
+
+    state: State
+    reason: str
+    proof: str = ""
+    drift: Drift = field(default_factory=Drift)
+    danger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load this image. `endangers`: the present state is worse than a moment unarmed."""
+
+    why: str
+    endangers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload this image, at once."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The plan for one image: its verdict, what to do, and if nothing, why not (`held`)."""
+
+    image: ImageName
+    verdict: Verdict
+    action: Load | Unload | None = None
+    held: str = ""

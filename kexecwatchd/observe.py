@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One look at the machine: reads the kernel's interfaces and puts them into an Observation.
+
+Nothing is decided here. What cannot be read is said in the observation, never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from kexecwatchd.kernel import cpus, elfcorehdr, iomem, kexec_state
+from kexecwatchd.kernel.blocks import BlockReader
+from kexecwatchd.kernel.kcore import Kcore
+from kexecwatchd.kernel.kexec_state import KexecState
+from kexecwatchd.ledger import Ledger
+from kexecwatchd.model import Blocks, CoreHeader, Drift, MemoryMap, Observation
+
+# How much of the crash region's end identifies the image: x86 places purgatory (with the digests
+# of all segments) and the command line there, arm64 the device tree with its random seeds.
+FINGERPRINT_BYTES = 128 << 10
+
+
+class Observer:
+    """Looks; keeps only the memory blocks' states between looks, since there can be thousands."""
+
+    def __init__(self, root: Path = Path("/"), machine: str = "") -> None:
+        self._root = root
+        self._machine = machine or platform.machine()
+        self._blocks = BlockReader(root)
+
+    def blocks(self, changed: Iterable[int]) -> Blocks:
+        """The memory blocks, with the states of `changed` read afresh."""
+        return self._blocks.read(changed)
+
+    def look(self, ledger: Ledger, changed: Iterable[int] | None = None) -> Observation:
+        """Everything. `changed`: the blocks to read afresh besides new ones; None means all."""
+        segments = ledger.reboot.segments
+        blocks = self._blocks.read(changed)
+        held = blocks.covering(segments) if segments else ()
+        if changed is not None and held:
+            blocks = self._blocks.read(held)
+        state = kexec_state.read(self._root)
+        memory, problem = self._memory_map()
+        seen = Observation(
+            map=memory,
+            blocks=blocks,
+            crash_loaded=state.crash_loaded,
+            reboot_loaded=state.reboot_loaded,
+            problem=problem,
+            load_disabled=state.load_disabled,
+            limit_panic=state.limit_panic,
+            limit_reboot=state.limit_reboot,
+            zones={n: self._blocks.zone(n) for n in held},
+        )
+        if memory is None or not state.crash_loaded:
+            return seen
+        return self._with_header(seen, memory, state, ledger.crash.elfcorehdr)
+
+    def _memory_map(self) -> tuple[MemoryMap | None, str]:
+        try:
+            return iomem.read_memory_map(self._root), ""
+        except (OSError, ValueError) as error:
+            return None, f"the memory map cannot be read: {error}"
+
+    def _with_header(
+        self, seen: Observation, memory: MemoryMap, state: KexecState, hint: int | None
+    ) -> Observation:
+        """Read the crash image back and compare it with the machine."""
+        try:
+            with Kcore(self._root) as core:
+                header = elfcorehdr.find(core, memory.crash_regions, hint, self._machine)
+                fingerprint = _fingerprint(core, memory, header)
+        except (OSError, ValueError) as error:
+            return replace(seen, header_problem=str(error))
+        drift: Drift = elfcorehdr.compare(
+            header, memory, state.crash_cma, cpus.crash_notes(self._root), self._machine
+        )
+        return replace(seen, header=header, drift=drift, fingerprint=fingerprint)
+
+
+def _fingerprint(core: Kcore, memory: MemoryMap, header: CoreHeader) -> str:
+    """Identifies what is loaded; the elfcorehdr, which the kernel may rewrite, is left out."""
+    region = next(r for r in memory.crash_regions if r.start <= header.address < r.end)
+    end = region.end
+    if header.address >= end - FINGERPRINT_BYTES:
+        end = header.address
+    start = max(region.start, end - FINGERPRINT_BYTES)
+    return hashlib.sha256(core.read(start, end - start)).hexdigest() if start < end else ""

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything that can be known about a load before the call.
+
+For a crash image the kernel drops the old one before it reads the new files, so a load that is
+bound to fail costs the machine the image that it had. Whatever the kernel would refuse is
+refused here first, and so is what it would take without a word: a truncated initrd, a file that
+others may write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kexecwatchd.kernel import bootimage, initrd, kexec_state
+from kexecwatchd.kernel.bootimage import BootImage
+from kexecwatchd.model import ImageName, Observation
+from kexecwatchd.sizes import human
+
+# x86 puts "elfcorehdr=0x<16 digits> " in front of the command line (MAX_ELFCOREHDR_STR_LEN in
+# arch/x86/kernel/kexec-bzimage64.c), and counts it for reboot images too.
+ELFCOREHDR_ARGUMENT = 30
+
+
+class Refused(Exception):
+    """These files are not to be loaded; the message is a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """An open kernel and initrd. Signatures name the exact state of each file."""
+
+    kernel_fd: int
+    initrd_fd: int | None
+    kernel_signature: str
+    initrd_signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where to load from, and with which command line."""
+
+    kernel: Path
+    initrd: Path | None
+    cmdline: str
+
+
+@contextlib.contextmanager
+def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> Iterator[Files]:
+    """Open and check a pair of files; raises Refused."""
+    with contextlib.ExitStack() as stack:
+        kernel_fd = _open(paths.kernel, stack)
+        initrd_fd = None if paths.initrd is None else _open(paths.initrd, stack)
+        kernel_signature = _check_file(paths.kernel, kernel_fd)
+        try:
+            boot = bootimage.inspect(kernel_fd, platform.machine())
+        except bootimage.BadImage as error:
+            raise Refused(f"{paths.kernel}: {error}") from error
+        _check_kernel(paths, boot, root)
+        initrd_signature = ""
+        if paths.initrd is not None and initrd_fd is not None:
+            initrd_signature = _check_file(paths.initrd, initrd_fd)
+            try:
+                initrd.check(initrd_fd)
+            except initrd.BadInitrd as error:
+                raise Refused(f"{paths.initrd}: {error}") from error
+        if image is ImageName.CRASH:
+            _check_room(boot, initrd_fd, seen)
+        yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature)
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> int:
+    try:
+        # O_NONBLOCK: a fifo in the place of a kernel must not hang us.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise Refused(f"{path} cannot be opened: {error.strerror}") from error
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _check_file(path: Path, fd: int) -> str:
+    """Owner, mode and kind of an open file; its signature."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused(f"{path} is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise Refused(f"{path} belongs to uid {status.st_uid}, not to root: chown root {path}")
+    if status.st_mode & 0o022:
+        raise Refused(f"{path} can be written by group or others: chmod go-w {path}")
+    if not status.st_size:
+        raise Refused(f"{path} is empty")
+    return ":".join(
+        str(part)
+        for part in (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+    )
+
+
+def _check_kernel(paths: Paths, boot: BootImage, root: Path) -> None:
+    length = len(os.fsencode(paths.cmdline)) + 1
+    if boot.cmdline_size is not None and length + ELFCOREHDR_ARGUMENT > boot.cmdline_size:
+        raise Refused(
+            f"the command line takes {length} bytes, {paths.kernel} accepts"
+            f" {boot.cmdline_size - ELFCOREHDR_ARGUMENT}"
+        )
+    if boot.five_level is False and kexec_state.la57(root):
+        raise Refused(
+            f"{paths.kernel} cannot be entered with 5-level paging, which this kernel runs with"
+        )
+    lockdown = kexec_state.read(root).lockdown
+    if lockdown not in ("", "none") and not boot.signed:
+        raise Refused(f"lockdown={lockdown} is on and {paths.kernel} bears no signature")
+
+
+def _check_room(boot: BootImage, initrd_fd: int | None, seen: Observation) -> None:
+    """All segments go into one reserved region; what surely does not fit is refused."""
+    regions = seen.map.crash_regions if seen.map else ()
+    room = max((r.size for r in regions), default=0)
+    needed = boot.memory_size + (os.fstat(initrd_fd).st_size if initrd_fd is not None else 0)
+    if needed > room:
+        raise Refused(
+            f"kernel and initrd take {human(needed)}, the largest reserved region has"
+            f" {human(room)}: boot with a larger crashkernel="
+        )

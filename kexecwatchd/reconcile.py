@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The decisions: observation + ledger + configuration -> plan. Pure: no I/O and no clock.
+
+`recognise` first brings the ledger up to what the kernel shows (whose image is it, did an
+interrupted load happen); `reconcile` then says, for each image, what is so, what to do, and when
+nothing is done, why not.
+"""
+
+from __future__ import annotations
+
+from kexecwatchd.config import Config, ImageConfig
+from kexecwatchd.judge import describe, judge
+from kexecwatchd.ledger import ImageRecord, Ledger, Pair
+from kexecwatchd.model import (
+    Drift,
+    ImageName,
+    Load,
+    Mode,
+    Observation,
+    State,
+    Step,
+    Unload,
+    Verdict,
+)
+
+
+def pair_of(config: ImageConfig) -> Pair | None:
+    """The configured files in the ledger's terms, None when no kernel is configured."""
+    if config.files is None:
+        return None
+    kernel, initrd, cmdline = config.files
+    return Pair(kernel=str(kernel), initrd=str(initrd or ""), cmdline=cmdline)
+
+
+def recognise(seen: Observation, ledger: Ledger) -> Ledger:
+    """The ledger brought up to what the kernel holds now."""
+    for image in ImageName:
+        ledger = ledger.model_copy(update={image.value: _recognise(image, seen, ledger.of(image))})
+    return ledger
+
+
+def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> ImageRecord:
+    if not seen.loaded(image):
+        return _forgotten(record)
+    if record.intent is not None:
+        return _after_interruption(image, seen, record)
+    fingerprint = seen.fingerprint if image is ImageName.CRASH else ""
+    replaced = bool(record.fingerprint and fingerprint and record.fingerprint != fingerprint)
+    if seen.map is not None and (record.ram is None or replaced):
+        return _first_sight(seen, record, fingerprint)
+    return record
+
+
+def _forgotten(record: ImageRecord) -> ImageRecord:
+    """None is loaded: what we knew of the one that was is void."""
+    owed = record.owed
+    if record.intent is not None:
+        owed = "the load before was interrupted"
+    taken_away = record.ram is not None and not owed
+    return record.model_copy(
+        update={
+            "ours": False,
+            "last_error": "" if taken_away else record.last_error,
+            "ram": None,
+            "online": None,
+            "segments": None,
+            "elfcorehdr": None,
+            "fingerprint": "",
+            "intent": None,
+            "owed": owed,
+            "uncured": Drift(),
+            "degraded": "",
+        }
+    )
+
+
+def _after_interruption(image: ImageName, seen: Observation, record: ImageRecord) -> ImageRecord:
+    """The daemon died during a load, and an image is loaded: ours, or the one from before.
+
+    A crash image is dropped before the new one is read, so only an unchanged fingerprint means
+    that the call never began. For a reboot image nothing tells the two apart; taking the narrower
+    of both baselines is safe for either.
+    """
+    intent = record.intent
+    assert intent is not None
+    if image is ImageName.CRASH:
+        if intent.fingerprint_before and seen.fingerprint == intent.fingerprint_before:
+            return record.model_copy(update={"intent": None})
+        ram, online = intent.ram, intent.online
+    else:
+        ram = intent.ram | (record.ram or intent.ram)
+        online = intent.online | (record.online or intent.online)
+    return record.model_copy(
+        update={
+            "ours": True,
+            "pair": intent.pair,
+            "ram": ram,
+            "online": online,
+            "segments": None,
+            "elfcorehdr": None,
+            "fingerprint": seen.fingerprint if image is ImageName.CRASH else "",
+            "intent": None,
+            "owed": "",
+            "uncured": Drift(),
+            "degraded": "",
+            "load_count": record.load_count + 1,
+        }
+    )
+
+
+def _first_sight(seen: Observation, record: ImageRecord, fingerprint: str) -> ImageRecord:
+    """Someone else loaded it: remember the map under which we first saw it."""
+    return record.model_copy(
+        update={
+            "ours": False,
+            "pair": None,
+            "ram": seen.ram,
+            "online": seen.online,
+            "segments": None,
+            "elfcorehdr": None,
+            "fingerprint": fingerprint,
+            "owed": "",
+            "uncured": Drift(),
+            "degraded": "",
+            "failures": 0,
+            "last_error": "",
+            "next_try": 0.0,
+        }
+    )
+
+
+def reconcile(seen: Observation, ledger: Ledger, config: Config) -> tuple[Step, ...]:
+    """One step for each image, the crash image first."""
+    return tuple(_step(image, seen, ledger.of(image), config.image(image)) for image in ImageName)
+
+
+def _step(image: ImageName, seen: Observation, record: ImageRecord, config: ImageConfig) -> Step:
+    if config.mode is Mode.OFF:
+        return Step(image, Verdict(State.UNKNOWN, "not watched (mode is off)"))
+    verdict = judge(image, seen, record)
+    if config.mode is Mode.OBSERVE:
+        return Step(image, verdict, held="mode is observe")
+    if verdict.danger:
+        return Step(image, verdict, Unload(verdict.reason))
+    wanted = _load_wanted(image, record, config, verdict)
+    if not isinstance(wanted, Load):
+        return Step(image, verdict, held=wanted)
+    obstacle = obstacle_to_load(image, seen, config)
+    if obstacle:
+        return Step(image, verdict, held=obstacle)
+    return Step(image, verdict, wanted)
+
+
+def _load_wanted(
+    image: ImageName, record: ImageRecord, config: ImageConfig, verdict: Verdict
+) -> Load | str:
+    """The load that the verdict calls for, or why none is ("" when all is well)."""
+    if verdict.state in (State.ABSENT, State.FAILED):
+        if record.owed:
+            return Load(record.owed)
+        return Load("none is loaded") if config.mode is Mode.ENSURE else ""
+    if record.owed:
+        return Load(record.owed)
+    if record.ours and config.files is not None and record.pair != pair_of(config):
+        return Load("the configuration names another kernel, initrd or command line")
+    if verdict.state is State.STALE:
+        fresh = verdict.drift.beyond(record.uncured)
+        if not fresh:
+            return "our last load did not cure this, so loading again would not either"
+        return Load(describe(fresh), endangers=bool(fresh.extra))
+    if verdict.state is State.UNSAFE:
+        return "a new load would land in the same memory"
+    return ""
+
+
+def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -> str:
+    """What is already known to make any load fail or be wrong; "" when nothing is.
+
+    Asked before every call, because for the crash image the kernel drops the old one before it
+    looks at anything but its own permissions (kexec_file_load in kernel/kexec_file.c).
+    """
+    limit = seen.limit_panic if image is ImageName.CRASH else seen.limit_reboot
+    if seen.loaded(image) is None:
+        return "this kernel has no kexec support"
+    if config.files is None:
+        return f"no kernel is configured ([{image.value}] kernel in kexecwatchd.toml)"
+    if seen.map is None:
+        return seen.problem
+    if image is ImageName.CRASH and not seen.map.crash_regions:
+        return "no memory is reserved for it: boot with crashkernel="
+    if seen.load_disabled:
+        return "kernel.kexec_load_disabled is 1, and stays so until the next boot"
+    if limit == 0:
+        name = "panic" if image is ImageName.CRASH else "reboot"
+        return f"kernel.kexec_load_limit_{name} is used up until the next boot"
+    return ""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the daemon tells the world: the one definition behind JSON, D-Bus and the screen.
+
+`Status` has sizes and counts and may be read by anyone. `Details` adds physical addresses and is
+for root alone. Fields are only ever added; a changed meaning raises `schema_version`.
+Times are Unix seconds (wall clock), 0 where there is none; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kexecwatchd.model import ImageName, Mode, State
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DriftSizes(_Frozen):
+    """How far an image is from the machine, without addresses."""
+
+    missing_bytes: int = Field(0, description="RAM that the image does not list: lost from a dump")
+    missing_ranges: int = Field(0, description="number of such ranges")
+    extra_bytes: int = Field(
+        0, description="listed but no longer there: reading it can hang a dump"
+    )
+    extra_ranges: int = Field(0, description="number of such ranges")
+    missing_notes: int = Field(0, description="CPU notes (and vmcoreinfo) that the image lacks")
+
+
+class LastLoad(_Frozen):
+    """The last load that we tried."""
+
+    at: float = Field(0, description="when it ended; 0 = never")
+    seconds: float = Field(0, description="how long the system call took")
+    succeeded: bool = False
+    reason: str = Field("", description="why we loaded")
+    source: str = Field("", description="configured, or last-good")
+
+
+class ImageStatus(_Frozen):
+    """One image. `covered`: the mode asks for nothing more, so nobody needs to worry."""
+
+    image: ImageName
+    mode: Mode
+    state: State
+    reason: str = Field(description="why the state is what it is, in a sentence")
+    covered: bool
+    loaded: bool
+    foreign: bool = Field(description="loaded by someone else")
+    degraded: str = Field("", description="loaded, but not from the configured files: why")
+    proof: str = Field("", description="what the verdict rests on: read-back, placement or ledger")
+    since: float = Field(0, description="when the state became what it is")
+    drift: DriftSizes = DriftSizes()
+    load_count: int = Field(0, description="successful loads since boot")
+    last_load: LastLoad = LastLoad()
+    last_error: str = Field("", description="the last failure, until a load succeeds")
+    last_action: str = Field("", description="what was last done, and why")
+    last_action_at: float = 0
+    next_step: str = Field("", description="what happens next, in a sentence")
+    next_try: float = Field(0, description="when the next load is due; 0 = none planned")
+
+
+class Status(_Frozen):
+    """Everything that may be read without rights."""
+
+    schema_version: int = SCHEMA_VERSION
+    daemon_version: str
+    kernel_release: str
+    looked_at: float = Field(description="when the machine was last looked at")
+    problem: str = Field("", description="what keeps the daemon from looking properly")
+    config_error: str = Field("", description="why a changed configuration was not taken")
+    images: list[ImageStatus]
+
+    @property
+    def covered(self) -> bool:
+        return all(image.covered for image in self.images)
+
+
+class AddressRange(_Frozen):
+    """Inclusive ends, in hexadecimal, as /proc/iomem writes them."""
+
+    start: str
+    end: str
+
+
+class ImageDetails(_Frozen):
+    """An image's addresses."""
+
+    image: ImageName
+    missing: list[AddressRange] = []
+    extra: list[AddressRange] = []
+    missing_notes: list[str] = []
+    segments: list[AddressRange] = []
+    elfcorehdr: str = Field("", description="where the header was found")
+
+
+class Details(_Frozen):
+    """Addresses, for root alone."""
+
+    schema_version: int = SCHEMA_VERSION
+    images: list[ImageDetails]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what is known inside to what is told outside (report.py). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kexecwatchd import __version__
+from kexecwatchd.ledger import ImageRecord, Ledger
+from kexecwatchd.model import Drift, ImageName, Load, Mode, Observation, State, Step, Unload
+from kexecwatchd.ranges import Range, RangeSet
+from kexecwatchd.report import (
+    AddressRange,
+    Details,
+    DriftSizes,
+    ImageDetails,
+    ImageStatus,
+    LastLoad,
+    Status,
+)
+
+# Who must worry about a state, most urgent first, for the one line that systemctl shows.
+_URGENCY = (
+    State.FAILED,
+    State.UNSAFE,
+    State.STALE,
+    State.ABSENT,
+    State.UNKNOWN,
+    State.CURRENT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a report is made from. `due`: when each planned load is due, in Unix seconds."""
+
+    seen: Observation
+    ledger: Ledger
+    steps: tuple[Step, ...]
+    modes: dict[ImageName, Mode]
+    due: dict[ImageName, float]
+    looked_at: float
+    kernel_release: str
+    config_error: str = ""
+
+
+def status(known: Known) -> Status:
+    return Status(
+        daemon_version=__version__,
+        kernel_release=known.kernel_release,
+        looked_at=known.looked_at,
+        problem=known.seen.problem,
+        config_error=known.config_error,
+        images=[_image(known, step) for step in known.steps],
+    )
+
+
+def _image(known: Known, step: Step) -> ImageStatus:
+    record = known.ledger.of(step.image)
+    mode = known.modes[step.image]
+    verdict = step.verdict
+    drift = verdict.drift
+    loaded = bool(known.seen.loaded(step.image))
+    return ImageStatus(
+        image=step.image,
+        mode=mode,
+        state=verdict.state,
+        reason=verdict.reason,
+        covered=covered(mode, step, record),
+        loaded=loaded,
+        foreign=loaded and not record.ours,
+        degraded=record.degraded,
+        proof=verdict.proof,
+        since=record.since_wall,
+        drift=DriftSizes(
+            missing_bytes=drift.missing.size,
+            missing_ranges=len(drift.missing.ranges),
+            extra_bytes=drift.extra.size,
+            extra_ranges=len(drift.extra.ranges),
+            missing_notes=len(drift.missing_notes),
+        ),
+        load_count=record.load_count,
+        last_load=_last_load(record),
+        last_error=record.last_error,
+        last_action=record.last_action,
+        last_action_at=record.last_action_wall,
+        next_step=_next_step(step),
+        next_try=known.due.get(step.image, 0.0),
+    )
+
+
+def covered(mode: Mode, step: Step, record: ImageRecord) -> bool:
+    """Whether the machine has what the mode asks for: "follow" is content with no image at all."""
+    if mode is Mode.OFF or step.verdict.state is State.CURRENT:
+        return True
+    return mode is not Mode.ENSURE and step.verdict.state is State.ABSENT and not record.owed
+
+
+def _last_load(record: ImageRecord) -> LastLoad:
+    load = record.last_load
+    if load is None:
+        return LastLoad()
+    return LastLoad(
+        at=load.ended_wall,
+        seconds=round(load.seconds, 6),
+        succeeded=load.succeeded,
+        reason=load.reason,
+        source=load.source,
+    )
+
+
+def _next_step(step: Step) -> str:
+    if isinstance(step.action, Load):
+        return f"load it: {step.action.why}"
+    if isinstance(step.action, Unload):
+        return f"unload it: {step.action.why}"
+    if step.held:
+        return f"nothing: {step.held}"
+    return ""
+
+
+def details(known: Known) -> Details:
+    """The addresses behind the status."""
+    return Details(images=[_details(known, step) for step in known.steps])
+
+
+def _details(known: Known, step: Step) -> ImageDetails:
+    drift: Drift = step.verdict.drift
+    header = known.seen.header if step.image is ImageName.CRASH else None
+    return ImageDetails(
+        image=step.image,
+        missing=_addresses(drift.missing),
+        extra=_addresses(drift.extra),
+        missing_notes=list(drift.missing_notes),
+        segments=_addresses(known.ledger.of(step.image).segments or RangeSet()),
+        elfcorehdr=f"{header.address:#x}" if header else "",
+    )
+
+
+def _addresses(ranges: RangeSet) -> list[AddressRange]:
+    return [_address(r) for r in ranges]
+
+
+def _address(r: Range) -> AddressRange:
+    return AddressRange(start=f"{r.start:#x}", end=f"{r.end - 1:#x}")
+
+
+def one_line(status: Status) -> str:
+    """For systemctl status: the worst image first."""
+    watched = [i for i in status.images if i.mode is not Mode.OFF]
+    watched.sort(key=lambda i: (i.covered, _URGENCY.index(i.state)))
+    if not watched:
+        return "watching nothing: both images have mode off"
+    return "; ".join(f"{i.image} image {i.state}: {i.reason}" for i in watched)

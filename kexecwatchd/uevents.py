@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory and CPU uevents from the kernel's netlink socket, into the asyncio loop.
+
+Events say when to look and at which memory blocks; what is so is always read from sysfs. When the
+socket overflows (ENOBUFS) events were lost, so everything is to be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyudev
+
+# A hot-add of 480 GiB in blocks of 128 MiB is 7,680 events at about 1 KiB of socket memory each.
+RECEIVE_BUFFER = 16 << 20
+
+
+@dataclass(slots=True)
+class Batch:
+    """What came since the last batch. `blocks`: numbers of memory blocks; `lost`: an overflow."""
+
+    events: int = 0
+    blocks: set[int] = field(default_factory=set)
+    lost: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.lost)
+
+
+class Uevents:
+    """Collects events; calls `wake` whenever something was added to the batch."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._batch = Batch()
+        # "kernel": udevd's own copies come later, and not at all while udevd is stopped.
+        self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
+        self._monitor.filter_by("memory")
+        self._monitor.filter_by("cpu")
+        self._monitor.set_receive_buffer_size(RECEIVE_BUFFER)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._monitor.start()
+        loop.add_reader(self._monitor.fileno(), self._read)
+
+    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._monitor.fileno())
+
+    def take(self) -> Batch:
+        """The batch so far; a new one begins."""
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+    def _read(self) -> None:
+        try:
+            while (device := self._monitor.poll(timeout=0)) is not None:
+                self._add(device)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._batch.lost = True
+        self._wake()
+
+    def _add(self, device: pyudev.Device) -> None:
+        self._batch.events += 1
+        number = device.sys_name.removeprefix("memory")
+        if device.subsystem == "memory" and number.isdecimal():
+            self._batch.blocks.add(int(number))
