@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""/proc/iomem: where System RAM is, and the crash kernel's reservation.
+
+The kernel describes crash memory by the same walk (walk_system_ram_res(), kernel/resource.c): every
+busy System RAM resource at any depth, since driver-managed memory lies below its device
+("virtio0", "dax0.0", "CXL Window 0").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kexecwatchd.model import MemoryMap
+from kexecwatchd.ranges import Range, RangeSet
+
+_LINE = re.compile(r" *([0-9a-f]+)-([0-9a-f]+) : (.*)")
+
+
+class AddressesHidden(PermissionError):
+    """Every address reads as zero: the reader lacks CAP_SYS_ADMIN (r_show(), kernel/resource.c)."""
+
+
+class MapError(ValueError):
+    """What /proc/iomem says is no memory map."""
+
+
+def read_memory_map(root: Path = Path("/")) -> MemoryMap:
+    """The memory map of now. Raises OSError, AddressesHidden or MapError."""
+    path = root / "proc/iomem"
+    try:
+        return parse(path.read_text(encoding="ascii", errors="replace"))
+    except MapError as error:
+        raise MapError(f"{path}: {error}") from error
+    except AddressesHidden as error:
+        raise AddressesHidden(f"{path}: {error}") from error
+
+
+def parse(text: str) -> MemoryMap:
+    """The memory map that the text of /proc/iomem describes. Raises AddressesHidden or MapError."""
+    resources = [_resource(number, line) for number, line in enumerate(text.splitlines(), 1)]
+    if resources and not any(start or end for start, end, _ in resources):
+        raise AddressesHidden(
+            "all addresses read as zero; run with CAP_SYS_ADMIN in the initial user namespace"
+        )
+    driver_managed = _named(resources, lambda name: name.startswith("System RAM ("))
+    system_ram = _named(resources, lambda name: name == "System RAM") | driver_managed
+    if not system_ram:
+        raise MapError(f"no System RAM among {len(resources)} resources")
+    return MemoryMap(
+        system_ram=system_ram,
+        driver_managed=driver_managed,
+        crash_regions=_named(resources, lambda name: name == "Crash kernel"),
+    )
+
+
+def _resource(number: int, line: str) -> tuple[int, int, str]:
+    """(start, inclusive end, name) of a line."""
+    match = _LINE.fullmatch(line)
+    if not match:
+        raise MapError(f"line {number} is no resource: {line[:80]!r}")
+    start, end = int(match[1], 16), int(match[2], 16)
+    if end < start:
+        raise MapError(f"line {number} ends before it starts: {line[:80]!r}")
+    return start, end, match[3]
+
+
+def _named(resources: Sequence[tuple[int, int, str]], wanted: Callable[[str], bool]) -> RangeSet:
+    return RangeSet(Range(start, end + 1) for start, end, name in resources if wanted(name))
