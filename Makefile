@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Debian's own interpreter: another one first in PATH may lack venv, or headers.
+SYSTEM_PYTHON := /usr/bin/python3
+BUILD := build
+VENV := $(BUILD)/venv
+VENV13 := $(BUILD)/venv-debian13
+VM_WORKERS := 1
+
+LIBDIR := $(DESTDIR)/usr/lib
+PACKAGE := $(LIBDIR)/python3/dist-packages/kexecwatchd
+PROGRAMS := $(DESTDIR)/usr/sbin/kexecwatchd $(DESTDIR)/usr/bin/kexecwatchctl
+DATA := \
+	$(LIBDIR)/systemd/system/kexecwatchd.service \
+	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
+	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
+	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf \
+	$(DESTDIR)/usr/share/dbus-1/system-services/org.kexecwatch1.service
+LIBRARIES := python3-dbus-fast python3-pydantic python3-pyudev python3-sdnotify python3-systemd, \
+	as new as in Debian 13
+ETC := $(DESTDIR)/etc/kexecwatchd
+
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-check setup-lab lint check test demo install uninstall clean
+
+help: ## list the targets
+	@echo 'Targets (each sets up what it needs, and says what it installs):'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+
+# What the tests need
+
+setup: setup-check setup-lab ## install what check, test and demo need
+
+setup-check: $(BUILD)/.packages-check $(VENV)/.ready $(VENV13)/.ready
+
+setup-lab: setup-check $(BUILD)/.packages-lab
+
+$(BUILD)/.packages-%: tools/setup.py
+	@mkdir -p $(BUILD)
+	@$(SYSTEM_PYTHON) tools/setup.py packages $*
+	@touch $@
+
+$(VENV)/.ready: requirements-dev.txt requirements-tools.txt | $(BUILD)/.packages-check
+	@$(SYSTEM_PYTHON) tools/setup.py venv $(VENV) $<
+	@touch $@
+
+$(VENV13)/.ready: requirements-debian13.txt requirements-tools.txt | $(BUILD)/.packages-check
+	@$(SYSTEM_PYTHON) tools/setup.py venv $(VENV13) $<
+	@touch $@
+
+# Judging the code
+
+lint: $(VENV)/.ready ## style and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy --strict kexecwatchd tests tools
+
+check: lint setup-check ## lint, and the tests without virtual machines
+	@echo '== with the newest libraries'
+	$(VENV)/bin/python -m pytest
+	@echo '== with the libraries of Debian 13'
+	$(VENV13)/bin/python -m pytest
+
+test: check setup-lab ## everything, on real kernels too
+	$(VENV)/bin/python -m pytest tests/vm $(if $(filter-out 1,$(VM_WORKERS)),-n $(VM_WORKERS))
+
+demo: setup-lab ## see it work: memory comes and goes under a real kernel, which then panics
+	$(VENV)/bin/python -m tests.vm.demo
+
+# On a real machine
+
+install: ## install below DESTDIR (default: this machine)
+	find kexecwatchd -name '*.py' -exec install -D -m 0644 {} $(dir $(PACKAGE)){} ';'
+	install -D -m 0755 packaging/kexecwatchd $(DESTDIR)/usr/sbin/kexecwatchd
+	install -D -m 0755 packaging/kexecwatchctl $(DESTDIR)/usr/bin/kexecwatchctl
+	install -D -m 0644 -t $(LIBDIR)/systemd/system systemd/kexecwatchd.service
+	install -D -m 0644 -t $(LIBDIR)/udev/rules.d udev/70-kexecwatchd.rules
+	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system.d dbus/org.kexecwatch1.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system-services dbus/org.kexecwatch1.service
+	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
+	test -e $(ETC)/kexecwatchd.toml || \
+		install -D -m 0644 packaging/kexecwatchd.toml $(ETC)/kexecwatchd.toml
+ifeq ($(DESTDIR),)
+	$(SYSTEM_PYTHON) -m compileall -q $(PACKAGE)
+	@/usr/sbin/kexecwatchd --version || { echo 'Missing libraries; install $(LIBRARIES)'; exit 1; }
+	@echo 'Next: systemctl daemon-reload && systemctl enable --now kexecwatchd'
+endif
+
+uninstall: ## remove what install put there, but not /etc/kexecwatchd
+	rm -rf $(PACKAGE)
+	rm -f $(PROGRAMS) $(DATA)
+	-rmdir $(LIBDIR)/kexecwatchd
+	@test ! -e $(ETC) || echo '$(ETC) is left for you to remove'
+
+clean: ## remove the build directory and all caches
+	rm -rf $(BUILD) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find kexecwatchd tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
