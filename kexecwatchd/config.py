@@ -151,7 +151,7 @@ class PacingConfig(_Table):
         return self
 
 
-class Config(_Table):
+class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
     """All of kexecwatchd.toml; every table and key may be left out."""
 
     crash: ImageConfig = Field(default=ImageConfig(), description="a table, [crash]")
@@ -159,6 +159,10 @@ class Config(_Table):
     pacing: PacingConfig = Field(default=PacingConfig(), description="a table, [pacing]")
 
     _origins: Origins = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Where a value came from does not make it another one."""
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
 
     def image(self, name: ImageName) -> ImageConfig:
         return self.crash if name is ImageName.CRASH else self.reboot

@@ -104,9 +104,15 @@ def test_later_files_win_key_by_key(sources: Sources) -> None:
     assert made.origin("reboot", "mode") is None
 
 
-def test_equal_files_give_equal_configurations(sources: Sources) -> None:
+def test_equal_values_are_equal_wherever_they_came_from(sources: Sources) -> None:
+    write(sources.vendor, "[crash]\n[pacing]\nquiet = 0.1\n")
+    assert load(sources) == Config()
     write(sources.local, FULL)
-    assert load(sources) == load(sources) != Config()
+    changed = load(sources)
+    assert changed != Config()
+    sources.local.rename(write(sources.drop_ins / "1.toml", ""))
+    assert load(sources) == changed
+    assert hash(load(sources)) == hash(changed)
 
 
 def test_the_local_file_is_enough(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What make install puts where, and that systemd and udev accept it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kexecwatchd import __version__
+from kexecwatchd.config import Config, Sources, load
+from tests.conftest import NOT_HERE
+
+SOURCE = Path(__file__).parent.parent.parent
+PACKAGE = "usr/lib/python3/dist-packages/kexecwatchd"
+UNIT = "usr/lib/systemd/system/kexecwatchd.service"
+RULES = "usr/lib/udev/rules.d/70-kexecwatchd.rules"
+LOCAL_CONFIG = "etc/kexecwatchd/kexecwatchd.toml"
+FILES = {
+    "etc/kexecwatchd/kexecwatchd.toml": 0o644,
+    "usr/bin/kexecwatchctl": 0o755,
+    "usr/lib/kexecwatchd/kexecwatchd.toml": 0o644,
+    "usr/sbin/kexecwatchd": 0o755,
+    "usr/share/dbus-1/system-services/org.kexecwatch1.service": 0o644,
+    "usr/share/dbus-1/system.d/org.kexecwatch1.conf": 0o644,
+    UNIT: 0o644,
+    RULES: 0o644,
+}
+
+
+def make(target: str, root: Path) -> str:
+    # The variables by which an outer make speaks to inner ones are not meant for this one.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    command = ["make", "--no-print-directory", target, f"DESTDIR={root}"]
+    done = subprocess.run(
+        command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tree(root: Path) -> dict[str, int]:
+    """Each file below `root`, with its permissions."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mode & 0o7777
+        for path in root.rglob("*")
+        if not path.is_dir()
+    }
+
+
+def tool(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run a tool of the system; skips where it does not exist."""
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"{NOT_HERE} no {command[0]}")
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("installed")
+    make("install", root)
+    return root
+
+
+def test_everything_is_in_its_place(installed: Path) -> None:
+    modules = {
+        f"{PACKAGE}/{path.relative_to(SOURCE / 'kexecwatchd')}": 0o644
+        for path in (SOURCE / "kexecwatchd").rglob("*.py")
+    }
+    assert tree(installed) == FILES | modules
+
+
+@pytest.mark.parametrize("program", ["usr/sbin/kexecwatchd", "usr/bin/kexecwatchctl"])
+def test_programs_run_from_the_installed_package(installed: Path, program: str) -> None:
+    script = installed / program
+    assert script.read_text().startswith("#!/usr/bin/python3 -I\n")
+    packages = {"PYTHONPATH": str((installed / PACKAGE).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, script, "--version"],
+        cwd="/",
+        env=os.environ | packages,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [script.name, __version__]
+
+
+def test_the_installed_configuration_is_the_default(installed: Path) -> None:
+    assert load(Sources(installed)) == Config()
+
+
+def test_the_configuration_shows_each_key_and_its_default(tmp_path: Path) -> None:
+    text = (SOURCE / "packaging/kexecwatchd.toml").read_text()
+    lines = [
+        line[1:] if line.startswith("#") and line[1:2].isalpha() else line
+        for line in text.splitlines()
+    ]
+    path = tmp_path / "all.toml"
+    path.write_text("\n".join(lines))
+    path.chmod(0o600)
+    shown = load(Sources(explicit=path))
+    for table in (shown.crash, shown.reboot, shown.pacing):
+        assert table.model_fields_set == set(type(table).model_fields)
+    assert shown.pacing == Config().pacing
+    assert (shown.crash.mode, shown.reboot.mode) == (Config().crash.mode, Config().reboot.mode)
+
+
+def test_installing_again_keeps_the_local_configuration(tmp_path: Path) -> None:
+    make("install", tmp_path)
+    (tmp_path / LOCAL_CONFIG).write_text("[crash]\n")
+    make("install", tmp_path)
+    assert (tmp_path / LOCAL_CONFIG).read_text() == "[crash]\n"
+
+
+def test_uninstalling_leaves_the_local_configuration_and_says_so(tmp_path: Path) -> None:
+    make("install", tmp_path)
+    said = make("uninstall", tmp_path)
+    assert tree(tmp_path) == {LOCAL_CONFIG: 0o644}
+    assert f"{tmp_path}/etc/kexecwatchd is left for you to remove" in said
+
+
+def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
+    # Its program is looked for on this machine, so it is given the installed one.
+    unit = tmp_path / "kexecwatchd.service"
+    text = (installed / UNIT).read_text()
+    unit.write_text(text.replace("=/usr/sbin/", f"={installed}/usr/sbin/"))
+    done = tool(["systemd-analyze", "verify", "--man=no", unit])
+    said = [line for line in done.stderr.splitlines() if "kexecwatchd" in line]
+    assert (done.returncode, said) == (0, [])
+
+
+def test_udev_accepts_the_rules(installed: Path) -> None:
+    done = tool(["udevadm", "verify", "--no-summary", installed / RULES])
+    if "unrecognized option" in done.stderr or "Unknown command" in done.stderr:
+        pytest.skip(f"{NOT_HERE} udevadm verify came with systemd 254")
+    assert done.returncode == 0, done.stderr
+
+
+def test_udev_starts_the_unit_and_runs_nothing(installed: Path) -> None:
+    rules = [
+        line
+        for line in (installed / RULES).read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    (rule,) = rules
+    tokens = rule.split(", ")
+    assert f'ENV{{SYSTEMD_WANTS}}+="{Path(UNIT).name}"' in tokens
+    assert 'TAG+="systemd"' in tokens
+    assert not [t for t in tokens if t.startswith(("RUN", "PROGRAM", "IMPORT"))]
