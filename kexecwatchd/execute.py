@@ -101,7 +101,7 @@ class Executor:
                             kept=good,
                             keep_error=keep_error,
                         )
-                    problems.append(kexec_file.explain(call.error.errno or 0, image))
+                    problems.append(_explain(call.error, image))
             except Refused as refusal:
                 problems.append(str(refusal))
         return Outcome(
@@ -115,7 +115,7 @@ class Executor:
         """Unload the image; "" or what went wrong."""
         flags = kexec_file.KEXEC_FILE_ON_CRASH if image is ImageName.CRASH else 0
         error = _patiently(lambda: kexec_file.unload(flags), BUSY_PAUSES)
-        return "" if error is None else kexec_file.explain(error.errno or 0, image)
+        return "" if error is None else _explain(error, image)
 
     def _keep(
         self, source: str, pair: Pair, files: Files, kept: LastGood | None
@@ -178,6 +178,12 @@ def _placement(log: kmsg.KernelLog | None, image: ImageName) -> Placement | None
     if placement is None or (placement.type == 1) != (image is ImageName.CRASH):
         return None
     return placement
+
+
+def _explain(error: OSError, image: ImageName) -> str:
+    number = error.errno or 0
+    name = errno.errorcode.get(number, str(number))
+    return f"kexec_file_load: {name}: {kexec_file.explain(number, image)}"
 
 
 def _patiently(call: Callable[[], None], pauses: Sequence[float]) -> OSError | None:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests with kexecwatchd installed, and the figures that the scenarios measure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.vm.lab import Lab
+from tests.vm.watched import INSTALL, ROOT, Watched, stage
+
+Guest = Callable[..., AbstractContextManager[Watched]]
+Figures = Callable[..., None]
+
+_measured: list[dict[str, object]] = []
+
+
+@pytest.fixture(scope="session")
+def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """kexecwatchd as `make install` lays it out."""
+    return stage(tmp_path_factory.mktemp("payload"))
+
+
+@pytest.fixture
+def guest(lab: Lab, payload: Path) -> Guest:
+    """guest("6.1", cmdline="…"): a running guest with the daemon installed but not started."""
+
+    @contextmanager
+    def start(kernel: str, cmdline: str = "") -> Iterator[Watched]:
+        with lab.machine(kernel, payload=payload, install=INSTALL, cmdline=cmdline) as vm:
+            yield Watched(vm)
+
+    return start
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """figures(name=value, …): measurements for the report at the end; never asserted on."""
+
+    def note(**values: object) -> None:
+        _measured.append({"scenario": request.node.name, **values})
+        target = ROOT / "build" / "figures.jsonl"
+        target.parent.mkdir(exist_ok=True)
+        with target.open("a") as file:
+            file.write(json.dumps(_measured[-1]) + "\n")
+
+    return note

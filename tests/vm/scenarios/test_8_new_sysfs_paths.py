@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Scenario 8, Linux 7.3: everything works through /sys/kernel/kexec/."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vm.scenarios.conftest import Figures, Guest
+from tests.vm.scenarios.measure import bare_load
+from tests.vm.watched import lists, touches
+
+pytestmark = pytest.mark.vm
+
+
+def test_both_images_through_add_and_remove(guest: Guest, figures: Figures) -> None:
+    with guest("7.3") as watched:
+        vm = watched.vm
+        vm.run("test -e /sys/kernel/kexec/crash_loaded")
+        watched.configure(crash="ensure", reboot="ensure")
+        watched.start()
+        crash = watched.wait_state("crash", "current")
+        watched.wait_state("reboot", "current")
+        dimm = vm.plug_dimm("d0", "512M")
+        watched.verify()
+        added = watched.wait_state("crash", "current")
+        assert added["load_count"] == crash["load_count"]
+        assert lists(watched.header()["loads"], dimm.start, dimm.end)
+        vm.unplug_dimm("d0")
+        removed = watched.wait_image(
+            "crash",
+            lambda i: i["state"] == "current" and i["load_count"] > crash["load_count"],
+        )
+        assert removed["load_count"] == crash["load_count"] + 1
+        assert not touches(watched.header()["loads"], dimm.start, dimm.end)
+        assert watched.image("reboot")["state"] == "current"
+        figures(reloads_after_add=0, reloads_after_remove=1)
+
+
+def test_control_without_the_daemon_it_stays_stale(guest: Guest) -> None:
+    with guest("7.3") as watched:
+        vm = watched.vm
+        bare_load(vm, "crash")
+        dimm = vm.plug_dimm("d0", "512M")
+        vm.unplug_dimm("d0")
+        assert touches(watched.header()["loads"], dimm.start, dimm.end)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon as a system service, Linux 6.12: started by udev, stopped, reconfigured, overrun."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.vm.scenarios.conftest import Guest
+from tests.vm.scenarios.measure import bare_load
+
+pytestmark = pytest.mark.vm
+
+
+def test_the_first_memory_event_starts_it(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        watched.configure(crash="observe")
+        assert vm.run("systemctl is-active kexecwatchd", check=False).text == "inactive"
+        # What boot does for every block that is there is no hotplug, and starts nothing.
+        vm.run("udevadm trigger --action=add --subsystem-match=memory && udevadm settle")
+        assert vm.run("systemctl is-active kexecwatchd", check=False).text == "inactive"
+        vm.plug_dimm("d0", "128M")
+        vm.run("until systemctl -q is-active kexecwatchd; do sleep 0.5; done")
+        assert watched.image("crash")["mode"] == "observe"
+
+
+def test_control_without_the_rule_it_does_not_start(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        vm.run("rm /usr/lib/udev/rules.d/*kexecwatchd* && udevadm control --reload")
+        vm.plug_dimm("d0", "128M")
+        vm.run("udevadm settle; sleep 3")
+        assert vm.run("systemctl is-active kexecwatchd", check=False).text == "inactive"
+
+
+def test_stopping_leaves_the_images_loaded(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        watched.configure(crash="ensure", reboot="ensure")
+        watched.start()
+        watched.wait_state("crash", "current")
+        watched.wait_state("reboot", "current")
+        vm.run("systemctl stop kexecwatchd")
+        assert vm.run("systemctl show -P Result kexecwatchd").text == "success"
+        loaded = vm.run("cat /sys/kernel/kexec_crash_loaded /sys/kernel/kexec_loaded").text
+        assert loaded.split() == ["1", "1"]
+        watched.start()
+        status = watched.verify()
+        assert [(i["state"], i["load_count"], i["foreign"]) for i in status["images"]] == [
+            ("current", 1, False),
+            ("current", 1, False),
+        ]
+
+
+def test_a_bad_configuration_on_reload_leaves_the_old_one(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        watched.configure(crash="ensure")
+        watched.start()
+        watched.wait_state("crash", "current")
+        vm.run("sed -i s/ensure/ensuer/ /etc/kexecwatchd/kexecwatchd.toml")
+        checked = vm.run("kexecwatchd --check-config", check=False)
+        assert checked.code != 0
+        said = checked.stderr.decode()
+        assert "/etc/kexecwatchd/kexecwatchd.toml" in said
+        assert "mode" in said
+        assert '"ensure"' in said
+        vm.run("systemctl reload kexecwatchd")
+        vm.run(
+            "until kexecwatchctl status --json | grep -q '\"config_error\": *\"[^\"]'; do sleep 1; done"
+        )
+        image = watched.image("crash")
+        assert (image["mode"], image["state"]) == ("ensure", "current")
+        vm.run("systemctl restart kexecwatchd", check=False)
+        assert vm.run("systemctl is-active kexecwatchd", check=False).text != "active"
+
+
+def test_others_may_read_sizes_and_nothing_else(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        bare_load(vm, "crash")
+        vm.run("python3 /lab/bareload.py unload-crash")
+        watched.configure(crash="ensure", reboot="ensure")
+        watched.start()
+        watched.wait_state("crash", "current")
+        watched.wait_state("reboot", "current")
+        nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+        read = vm.run(f"{nobody} kexecwatchctl status --json")
+        assert json.loads(read.stdout)["images"][0]["state"] == "current"
+        details = json.loads(vm.run("kexecwatchctl verify --json").text)["details"]
+        addresses = [s["start"].removeprefix("0x") for i in details["images"] for s in i["segments"]]
+        assert addresses
+        call = "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager"
+        tree = vm.run(
+            f"{nobody} kexecwatchctl status; {nobody} kexecwatchctl verify --json;"
+            f"{nobody} busctl call org.kexecwatch1 /org/kexecwatch1"
+            " org.freedesktop.DBus.ObjectManager GetManagedObjects"
+        ).text
+        assert not [address for address in addresses if address in tree]
+        for forbidden in ("GetDetails", "Reload s crash"):
+            answer = vm.run(f"{nobody} {call} {forbidden}", check=False)
+            assert answer.code != 0
+            assert b"denied" in answer.stderr.lower()
+        assert vm.run("find /run/kexecwatchd -type f -perm /077").text == ""
+        before = watched.image("crash")["load_count"]
+        vm.run(f"{call} Reload s crash")
+        assert watched.image("crash")["load_count"] == before + 1
+
+
+def test_an_overflowing_socket_loses_nothing(guest: Guest) -> None:
+    """Stop the daemon, overrun its socket, and change memory among the events that are lost."""
+    with guest("6.1") as watched:
+        vm = watched.vm
+        watched.configure(crash="ensure")
+        watched.start()
+        before = watched.wait_state("crash", "current")
+        vm.run("systemctl kill -s STOP kexecwatchd")
+        flood = (
+            "import pathlib\n"
+            "files = list(pathlib.Path('/sys/devices/system/memory').glob('memory*/uevent'))\n"
+            "for n in range(20000 // len(files) + 1):\n"
+            "    for f in files: f.write_text('change')\n"
+        )
+        vm.put("/run/flood.py", flood.encode())
+        vm.run("systemctl stop systemd-udevd-kernel.socket systemd-udevd", check=False)
+        vm.run("python3 /run/flood.py", timeout=900)
+        vm.plug_dimm("d0", "128M")
+        vm.run("systemctl kill -s CONT kexecwatchd")
+        watched.wait_image(
+            "crash",
+            lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
+        )
+        assert any("overflowed" in e.message for e in watched.journal())

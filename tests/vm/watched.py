@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest with kexecwatchd installed: its payload, its configuration, and what it says.
+
+Every wait has a deadline that only guards against hanging; nothing here depends on how fast the
+machine is.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.vm.lab.machine import Machine
+from tests.vm.lab.report import limit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# After the files are in place, once, before the snapshot is taken.
+INSTALL = (
+    "systemctl daemon-reload",
+    "systemctl reload dbus",
+    "udevadm control --reload",
+    "python3 -m compileall -q /usr/lib/python3/dist-packages/kexecwatchd",
+    "kexecwatchctl --version; kexecwatchd --version",
+)
+
+CRASH_CMDLINE = "console=ttyS0 reset_devices nr_cpus=1 irqpoll"
+REBOOT_CMDLINE = "console=ttyS0 kexecwatchd.marker=second"
+
+
+def stage(directory: Path) -> Path:
+    """What `make install` puts on a machine, as an archive whose bytes depend on it alone."""
+    with tempfile.TemporaryDirectory() as staged:
+        command = ["make", "-s", "-C", str(ROOT), "install", f"DESTDIR={staged}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        archive = directory / "kexecwatchd.tar"
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted(Path(staged).rglob("*")):
+                tar.add(path, path.relative_to(staged), recursive=False, filter=_plain)
+    return archive
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A journal entry of the daemon's own; `at` is CLOCK_MONOTONIC, in seconds."""
+
+    at: float
+    message: str
+    priority: int
+    fields: dict[str, Any]
+
+
+class Watched:
+    """The daemon in a guest, as its administrator sees it."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+
+    def configure(self, *, crash: str = "off", reboot: str = "off", pacing: str = "") -> None:
+        """Write the configuration; `crash` and `reboot` are modes."""
+        tables = [_table("crash", crash, CRASH_CMDLINE), _table("reboot", reboot, REBOOT_CMDLINE)]
+        text = "\n".join([*tables, f"[pacing]\n{pacing}\n" if pacing else ""])
+        self.vm.put("/etc/kexecwatchd/kexecwatchd.toml", text.encode())
+
+    def start(self) -> None:
+        """Start the service; returns when it says that it is ready."""
+        self.vm.run("systemctl start kexecwatchd")
+
+    def status(self) -> dict[str, Any]:
+        """The promised JSON, straight from the bus."""
+        command = (
+            "busctl --json=short call org.kexecwatch1 /org/kexecwatch1 "
+            "org.kexecwatch1.Manager GetStatus"
+        )
+        answer: dict[str, Any] = json.loads(json.loads(self.vm.run(command).text)["data"][0])
+        return answer
+
+    def image(self, name: str) -> dict[str, Any]:
+        """One image's part of the status."""
+        return next(i for i in self.status()["images"] if i["image"] == name)
+
+    def wait_image(
+        self, name: str, wanted: Callable[[dict[str, Any]], bool], timeout: float = 300
+    ) -> dict[str, Any]:
+        """Wait until an image's status is as wanted; returns it."""
+        deadline = time.monotonic() + limit(timeout)
+        while True:
+            image = self.image(name)
+            if wanted(image):
+                return image
+            if time.monotonic() > deadline:
+                journal = "\n".join(e.message for e in self.journal())
+                raise AssertionError(f"still {json.dumps(image, indent=1)}\n{journal}")
+            time.sleep(0.3)
+
+    def wait_state(self, name: str, state: str, timeout: float = 300) -> dict[str, Any]:
+        """Wait until an image is in that state."""
+        return self.wait_image(name, lambda image: bool(image["state"] == state), timeout)
+
+    def verify(self) -> dict[str, Any]:
+        """Have it look now; returns the whole status."""
+        self.vm.run(
+            "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager Verify"
+        )
+        return self.status()
+
+    def journal(self) -> list[Entry]:
+        """What the daemon itself wrote, oldest first."""
+        text = self.vm.run(
+            "journalctl -u kexecwatchd -t kexecwatchd -o json --no-pager", check=False
+        ).text
+        return [_entry(json.loads(line)) for line in text.splitlines() if line.startswith("{")]
+
+    def loads(self, image: str) -> list[Entry]:
+        """The loads that the journal tells of."""
+        return [
+            e
+            for e in self.journal()
+            if e.fields.get("ACTION") == "load" and e.fields.get("IMAGE") == image
+        ]
+
+    def header(self) -> dict[str, Any]:
+        """What elfcorehdr lists, read by a program that shares no code with the daemon."""
+        found: dict[str, Any] = json.loads(self.vm.run("python3 /lab/elfcorehdr.py").text)
+        return found
+
+
+def _table(name: str, mode: str, cmdline: str) -> str:
+    lines = [f"[{name}]", f'mode = "{mode}"']
+    if mode != "off":
+        lines += ['kernel = "/lab/vmlinuz"', 'initrd = "/lab/initrd"', f'cmdline = "{cmdline}"']
+    return "\n".join(lines) + "\n"
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    fields = {k: v for k, v in record.items() if not k.startswith("_")}
+    return Entry(
+        int(record["__MONOTONIC_TIMESTAMP"]) / 1e6,
+        str(record.get("MESSAGE", "")),
+        int(record.get("PRIORITY", 6)),
+        fields,
+    )
+
+
+def lists(loads: Sequence[dict[str, int]], start: int, end: int) -> bool:
+    """True when the PT_LOADs cover all of [start, end)."""
+    for low, high in sorted(_spans(loads)):
+        if low <= start < high:
+            start = high
+    return start >= end
+
+
+def touches(loads: Sequence[dict[str, int]], start: int, end: int) -> bool:
+    """True when a PT_LOAD has any byte of [start, end)."""
+    return any(low < end and start < high for low, high in _spans(loads))
+
+
+def _spans(loads: Sequence[dict[str, int]]) -> Iterator[tuple[int, int]]:
+    for load in loads:
+        yield load["paddr"], load["paddr"] + load["memsz"]
