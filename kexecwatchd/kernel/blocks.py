@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from kexecwatchd.model import Block, Blocks, BlockState
@@ -39,7 +39,7 @@ class BlockReader:
             return Blocks(size=0, by_number={})
         stale = frozenset(changed or ())
         known: dict[int, Block] = {}
-        for number in sorted(self._present()):
+        for number in self._present():
             block = self._known.get(number)
             # A failed offline sends no event, so this state is never to be relied on.
             if not block or number in stale or block.state is BlockState.GOING_OFFLINE:
@@ -70,12 +70,10 @@ class BlockReader:
         except ValueError:
             raise ValueError(f"{path}: {text[:40]!r} is no hexadecimal number") from None
 
-    def _present(self) -> Iterator[int]:
+    def _present(self) -> list[int]:
         with os.scandir(self._directory) as entries:
-            for entry in entries:
-                number = entry.name.removeprefix("memory")
-                if number != entry.name and number.isascii() and number.isdecimal():
-                    yield int(number)
+            numbers = [block_number(entry.name) for entry in entries]
+        return sorted(number for number in numbers if number is not None)
 
     def _read_block(self, number: int) -> Block | None:
         """None when the block is gone by now."""
@@ -91,6 +89,14 @@ class BlockReader:
             # The kernel's other word is "ERROR-UNKNOWN-n" (state_show(), drivers/base/memory.c).
             # Nothing may be taken to be safe there, and that is what offline says.
             return Block(number, BlockState.OFFLINE)
+
+
+def block_number(name: str) -> int | None:
+    """The N of "memoryN"; None for the directory's other entries."""
+    number = name.removeprefix("memory")
+    if number == name or not (number.isascii() and number.isdecimal()):
+        return None
+    return int(number)
 
 
 def _read(path: Path) -> str:

@@ -45,8 +45,8 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     numbers: set[int] = set()
     for part in text.strip().split(","):
         if part:
-            first, _, last = part.partition("-")
-            start, end = int(first), int(last or first)
+            first, dash, last = part.partition("-")
+            start, end = int(first), int(last if dash else first)
             if not 0 <= start <= end:
                 raise ValueError(f"{part!r} is no range of CPUs")
             numbers.update(range(start, end + 1))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds what the kernel would show: files below a root, ELF headers, kernel images, archives."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+
+PT_LOAD = 1
+PT_NOTE = 4
+
+
+def populate(root: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write each file below root, with the directories above it."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@contextmanager
+def file_of(content: bytes) -> Iterator[int]:
+    """A descriptor of a file with that content."""
+    fd = os.memfd_create("test")
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def phdr(kind: int, physical: int, size: int, offset: int | None = None, order: str = "<") -> bytes:
+    """An ELF64 program header; p_offset is p_paddr unless said otherwise."""
+    where = physical if offset is None else offset
+    return struct.pack(order + "IIQQQQQQ", kind, 7, where, 0, physical, size, size, 0)
+
+
+def elf(*phdrs: bytes, kind: int = 4, order: str = "<", machine: int = 62) -> bytes:
+    """An ELF64 file with these program headers right behind its header."""
+    ident = b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + b"\x01" + bytes(9)
+    fields = (kind, machine, 1, 0, 64, 0, 0, 64, 56, len(phdrs), 0, 0, 0)
+    return ident + struct.pack(order + "HHIQQQIHHHHHH", *fields) + b"".join(phdrs)
+
+
+def kcore(root: Path, memory: Mapping[int, bytes], order: str = "<") -> None:
+    """/proc/kcore with these pieces of physical memory, and a vmalloc range without address."""
+    offset = 64 + 56 * (len(memory) + 2)
+    phdrs = [
+        struct.pack(order + "IIQQQQQQ", PT_NOTE, 0, 0, 0, 0, 0, 0, 0),
+        struct.pack(order + "IIQQQQQQ", PT_LOAD, 7, 0, 1, (1 << 64) - 1, 1 << 45, 1 << 45, 4096),
+    ]
+    for address, data in memory.items():
+        phdrs.append(phdr(PT_LOAD, address, len(data), offset, order))
+        offset += len(data)
+    populate(root, {"proc/kcore": elf(*phdrs, order=order) + b"".join(memory.values())})
+
+
+def crash_header(loads: Mapping[int, int], notes: Mapping[int, int], order: str = "<") -> bytes:
+    """An elfcorehdr as crash_prepare_elf64_headers() writes it: {address: size}."""
+    phdrs = [phdr(PT_NOTE, address, size, order=order) for address, size in notes.items()]
+    phdrs += [phdr(PT_LOAD, address, size, order=order) for address, size in loads.items()]
+    return elf(*phdrs, order=order)
