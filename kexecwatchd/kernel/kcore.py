@@ -20,8 +20,6 @@ from typing import Self
 from kexecwatchd.ranges import Range
 
 _PT_LOAD = 1
-# What kcore writes where there is no one physical address (vmalloc, modules, vmemmap).
-_NO_ADDRESS = (1 << 64) - 1
 
 
 class KcoreError(ValueError):
@@ -99,7 +97,8 @@ class Kcore:
         table = self._read_at(phoff, entry_size * count) if count else b""
         for fields in struct.iter_unpack(order + "IIQQQQQQ", table):
             kind, _, offset, _, physical, _, size, _ = fields
-            if kind == _PT_LOAD and physical != _NO_ADDRESS and size:
+            # What has no one physical address (vmalloc, vmemmap) has -1, where no RAM can be.
+            if kind == _PT_LOAD and size:
                 yield _Load(Range(physical, physical + size), offset)
 
     def _read_at(self, offset: int, size: int) -> bytes:

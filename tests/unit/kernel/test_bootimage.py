@@ -105,8 +105,9 @@ class TestX86:
         assert not inspect(bzimage()).signed
 
     def test_without_five_levels_or_a_release(self) -> None:
-        image = inspect(put(bzimage(), (0x236, "H", 0x1F), (0x20E, "H", 0)))
+        image = inspect(put(bzimage(), (0x236, "H", 0x5F), (0x20E, "H", 0)))
         assert image.five_level is False
+        assert inspect(put(bzimage(), (0x236, "H", 0x3F))).five_level is True
         assert image.release == ""
 
     def test_setup_sects_of_zero_means_four(self) -> None:

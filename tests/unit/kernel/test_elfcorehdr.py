@@ -133,6 +133,13 @@ class TestFind:
             found = elfcorehdr.find(core, REGIONS, None, "x86_64")
         assert found.address == START + 0xB01000
 
+    def test_the_upper_region_first(self, tmp_path: Path) -> None:
+        page = bytes(4096)
+        kcore(tmp_path, {0x10000: b"x" + page[1:] + HEADER, 0x80000: b"x" + page[1:] + HEADER})
+        regions = RangeSet.of((0x10000, 0x11000 + len(HEADER)), (0x80000, 0x81000 + len(HEADER)))
+        with Kcore(tmp_path) as core:
+            assert elfcorehdr.find(core, regions, None, "x86_64").address == 0x81000
+
     def test_other_elf_files_are_passed_over(self, tmp_path: Path) -> None:
         program = elf(phdr(PT_LOAD, 0, 4096), kind=2)
         core_dump = elf(phdr(PT_NOTE, 0, 0x700, 0x300), phdr(PT_LOAD, 0, 4096, 0x1000))

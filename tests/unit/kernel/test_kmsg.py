@@ -129,9 +129,15 @@ class TestPlacement:
         elif "ELF headers" not in CRASH[index]:
             assert without == whole
 
-    def test_a_segment_twice(self) -> None:
+        # A header that belongs to no line of a reboot image's load.
+        stray = next(line for line in CRASH if "ELF headers" in line)
+        assert parse_placement([stray, *REBOOT[1:]]) == parse_placement(REBOOT)
+
+    def test_segments_come_in_order_and_once(self) -> None:
         again = next(i for i, line in enumerate(CRASH) if "segment[1]" in line)
         assert parse_placement([*CRASH[:again], CRASH[again], *CRASH[again:]]) is None
+        twice = [line.replace("segment[2]", "segment[1]") for line in CRASH]
+        assert parse_placement(twice) is None
 
     def test_arm64_names_the_header_otherwise(self) -> None:
         lines = [
