@@ -62,7 +62,8 @@ class Pacing:
             return 0.0
         pause = 0.0
         if self.storm_loads:
-            pause = min(self.max_wait * 2.0 ** (self.storm_loads - 1), LONGEST_PAUSE)
+            # The cap on the exponent: a float ends at 2 ** 1023, a storm of failures need not.
+            pause = min(self.max_wait * 2.0 ** min(self.storm_loads - 1, 60), LONGEST_PAUSE)
         if not endangers:
             pause = max(pause, self.last_load_seconds / self.unarmed_budget)
         return self.last_load_end + pause
