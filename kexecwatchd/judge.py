@@ -63,7 +63,9 @@ def _crash_by_ledger(seen: Observation, record: ImageRecord) -> Verdict:
 def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
     if record.segments is not None:
         return _reboot_placed(seen, record.segments)
-    gone = (record.online or RangeSet()) - seen.online
+    ram, online = record.ram or RangeSet(), record.online or RangeSet()
+    # It may lie in memory that was offline all the time: the kernel does not look at that.
+    gone = (online - seen.online) | (ram - seen.ram)
     if gone:
         return Verdict(
             State.UNSAFE,
@@ -71,6 +73,13 @@ def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
             " since it was loaded",
             "ledger",
             danger=True,
+        )
+    if record.ours and ram - online:
+        return Verdict(
+            State.UNKNOWN,
+            f"where it lies is not known, and {human((ram - online).size)} of memory was offline"
+            " when it was loaded",
+            "ledger",
         )
     if record.ours:
         return Verdict(
