@@ -156,9 +156,11 @@ def _load_wanted(
 ) -> Load | str:
     """The load that the verdict calls for, or why none is ("" when all is well)."""
     if verdict.state in (State.ABSENT, State.FAILED):
+        # Without a crash image the machine is unarmed as it is: a load cannot make that worse.
+        unarmed = image is ImageName.CRASH
         if record.owed:
-            return Load(record.owed)
-        return Load("none is loaded") if config.mode is Mode.ENSURE else ""
+            return Load(record.owed, endangers=unarmed)
+        return Load("none is loaded", endangers=unarmed) if config.mode is Mode.ENSURE else ""
     if record.owed:
         return Load(record.owed)
     if record.ours and config.files is not None and record.pair != pair_of(config):
