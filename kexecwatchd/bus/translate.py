@@ -9,6 +9,7 @@ A float whose name ends in `seconds` is a length of time, in seconds, `d`. A mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dbus_fast import Variant
@@ -23,7 +24,7 @@ def property_name(field: str) -> str:
 def signatures(model: type[BaseModel], *, without: frozenset[str] = frozenset()) -> dict[str, str]:
     """Property name -> D-Bus signature for each field. Raises TypeError for one without a rule."""
     return {
-        property_name(field): _signature(field, info.annotation)
+        property_name(field): _rule(field, info.annotation)[0]
         for field, info in model.model_fields.items()
         if field not in without
     }
@@ -32,36 +33,40 @@ def signatures(model: type[BaseModel], *, without: frozenset[str] = frozenset())
 def values(model: BaseModel, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Property name -> value for each field, fit for the signature that signatures() gives."""
     return {
-        property_name(field): _value(field, getattr(model, field))
-        for field in type(model).model_fields
+        property_name(field): _rule(field, info.annotation)[1](getattr(model, field))
+        for field, info in type(model).model_fields.items()
         if field not in without
     }
 
 
-def _signature(field: str, annotation: object) -> str:
+def _rule(field: str, annotation: object) -> tuple[str, Callable[[Any], Any]]:
+    """The signature of a field and what turns its value into one of that signature."""
     if isinstance(annotation, type):
         if issubclass(annotation, bool):
-            return "b"
+            return "b", bool
         if issubclass(annotation, int):
-            return "t"
+            return "t", int
         if issubclass(annotation, float):
-            return "d" if field.endswith("seconds") else "t"
+            return ("d", float) if field.endswith("seconds") else ("t", _microseconds)
         if issubclass(annotation, str):
-            return "s"
+            return "s", _text
         if issubclass(annotation, BaseModel):
-            return "a{sv}"
+            return "a{sv}", _dictionary
     raise TypeError(f"no rule turns field {field!r} of type {annotation!r} into a D-Bus property")
 
 
-def _value(field: str, value: Any) -> Any:
-    if isinstance(value, str):
-        # A NUL in a string makes the bus drop the connection of whoever sent it.
-        return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if isinstance(value, float) and not field.endswith("seconds"):
-        return round(value * 1_000_000)
-    if isinstance(value, BaseModel):
-        return {
-            name: Variant(_signature(name, info.annotation), _value(name, getattr(value, name)))
-            for name, info in type(value).model_fields.items()
-        }
-    return value
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+def _text(text: str) -> str:
+    # A NUL in a string makes the bus drop the connection of whoever sent it.
+    return str(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _dictionary(model: BaseModel) -> dict[str, Variant]:
+    entries = {}
+    for field, info in type(model).model_fields.items():
+        signature, convert = _rule(field, info.annotation)
+        entries[field] = Variant(signature, convert(getattr(model, field)))
+    return entries

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kexecwatchctl as a program, against the service on a real bus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from dbus_fast import BusType
+from dbus_fast.aio import MessageBus
+
+from kexecwatchd.bus import names
+from kexecwatchd.ctl import client as ctl_client
+from kexecwatchd.ctl.exitcodes import ExitCode
+from kexecwatchd.ctl.main import main
+from kexecwatchd.report import Details, Status
+from tests.integration.harness import (
+    MISSING,
+    NOBODY,
+    ROOT,
+    SEGMENT,
+    STALE,
+    FakeBackend,
+    PrivateBus,
+    ctl,
+    serving,
+)
+
+
+@pytest.mark.usefixtures("system_bus")
+@pytest.mark.parametrize("uid", [0, NOBODY])
+@pytest.mark.parametrize("verb", ["status", "verify"])
+async def test_exit_code_and_first_line_agree(backend: FakeBackend, verb: str, uid: int) -> None:
+    async with serving(backend) as service:
+        good = await ctl(verb, uid=uid)
+        backend.now = STALE
+        service.publish(STALE)
+        bad = await ctl(verb, uid=uid)
+    assert (good.code, bad.code) == (ExitCode.CURRENT, ExitCode.NOT_CURRENT)
+    assert good.out.startswith("COVERED: ")
+    assert bad.out.startswith("NOT COVERED: crash image is stale")
+    assert good.err == bad.err == ""
+    assert "\x1b" not in good.out + bad.out
+    assert backend.verifies == (2 if verb == "verify" else 0)
+
+
+@pytest.mark.usefixtures("system_bus")
+@pytest.mark.parametrize("uid", [0, NOBODY])
+async def test_json_is_the_model_and_only_root_gets_details(backend: FakeBackend, uid: int) -> None:
+    async with serving(backend):
+        told = await ctl("status", "--json", uid=uid)
+        verified = await ctl("verify", "--json", uid=uid)
+    assert Status.model_validate_json(told.out) == backend.now
+    document = json.loads(verified.out)
+    details = document.pop("details", None)
+    assert Status.model_validate(document) == backend.now
+    if uid == 0:
+        assert Details.model_validate(details) == backend.details()
+    else:
+        assert details is None
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_ranges_are_on_roots_screen_alone(backend: FakeBackend) -> None:
+    async with serving(backend):
+        roots = await ctl("verify")
+        theirs = await ctl("verify", uid=NOBODY)
+    assert f"{MISSING.start}-{MISSING.end}  1 GiB" in roots.out
+    assert SEGMENT.start in roots.out
+    assert "0x" not in theirs.out
+
+
+@pytest.mark.usefixtures("system_bus")
+@pytest.mark.parametrize("verb", ["status", "verify"])
+async def test_no_daemon_is_said_with_what_to_do_and_is_not_started(verb: str) -> None:
+    """The bus has our activation file, whose Exec is /bin/false: an attempt would show."""
+    ran = await ctl(verb)
+    assert ran.code == ExitCode.UNREACHABLE
+    assert ran.out == ""
+    assert "kexecwatchd is not running" in ran.err
+    assert "systemctl start kexecwatchd" in ran.err
+    assert "journalctl -b -u kexecwatchd" in ran.err
+
+
+@pytest.mark.usefixtures("absent_bus")
+async def test_no_bus_is_said_with_its_address() -> None:
+    ran = await ctl("status")
+    assert ran.code == ExitCode.UNREACHABLE
+    assert "no connection to the system bus" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_an_error_of_the_daemon_is_an_error(backend: FakeBackend) -> None:
+    backend.trouble = RuntimeError("broken")
+    async with serving(backend):
+        ran = await ctl("verify")
+    assert ran.code == ExitCode.ERROR
+    assert "refused Verify" in ran.err
+    assert "journalctl" in ran.err
+
+
+@pytest.mark.usefixtures("open_bus")
+async def test_a_mute_daemon_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ctl_client, "_ANSWER_TIMEOUT", 0.5)
+    mute = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    await mute.request_name(names.BUS_NAME)
+    mute.add_message_handler(lambda message: True)
+    assert await asyncio.to_thread(main, ["status"]) == ExitCode.UNREACHABLE
+    assert "did not answer GetStatus within" in capsys.readouterr().err
+    mute.disconnect()
+    await mute.wait_for_disconnect()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_a_daemon_that_dies_in_mid_answer_is_unreachable(
+    backend: FakeBackend, system_bus: PrivateBus
+) -> None:
+    never = asyncio.Event()
+
+    async def verify() -> Status:
+        never.set()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    backend.verify = verify  # type: ignore[method-assign]
+    async with serving(backend):
+        run = asyncio.ensure_future(ctl("verify"))
+        await never.wait()
+        system_bus.stop()
+        ran = await run
+    assert ran.code == ExitCode.UNREACHABLE
+    assert "hung up" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_a_closed_pipe_is_quiet_and_keeps_the_exit_code(backend: FakeBackend) -> None:
+    backend.now = STALE
+    async with serving(backend):
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", '"$0" -m kexecwatchd.ctl status; echo "code $?" >&2'),
+            sys.executable,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        _, err = await process.communicate()
+    assert err.decode() == f"code {ExitCode.NOT_CURRENT.value}\n"
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_a_poor_terminal_gets_all_of_it(backend: FakeBackend) -> None:
+    backend.now = STALE.model_copy(update={"problem": "/boot/größe: no such file"})
+    async with serving(backend):
+        ran = await ctl("status", PYTHONIOENCODING="ascii", COLUMNS="60")
+    assert ran.code == ExitCode.NOT_CURRENT
+    assert "gr\\xf6\\xdfe" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 70
