@@ -12,6 +12,7 @@ from kexecwatchd.ranges import RangeSet
 
 FIRST_RETRY = 5.0  # seconds; doubled with each further failure
 LONGEST_RETRY = 300.0
+FIRST_UNLOAD_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,13 @@ def after_load(
     if outcome.debug_refused:
         ledger = ledger.model_copy(update={"debug_flag": False})
     if not outcome.succeeded:
-        failures = record.failures + 1
-        pause = min(FIRST_RETRY * 2.0 ** min(failures - 1, 10), LONGEST_RETRY)
         return ledger.with_image(
             image,
             intent=None,
             owed=record.owed or ("the load before failed" if outcome.called else ""),
-            failures=failures,
+            failures=record.failures + 1,
             last_error=outcome.error,
-            next_try=now.boot + pause,
+            next_try=now.boot + _pause(FIRST_RETRY, record.failures),
         )
     placement = outcome.placement
     return ledger.with_image(
@@ -112,13 +111,31 @@ def confirmed(ledger: Ledger, image: ImageName, before: Observation, after: Obse
     )
 
 
+def after_failed_unload(ledger: Ledger, image: ImageName, error: str, now: Now) -> Ledger:
+    """A dangerous image is still there."""
+    failures = ledger.of(image).failures
+    return ledger.with_image(
+        image,
+        failures=failures + 1,
+        last_error=error,
+        next_unload=now.boot + _pause(FIRST_UNLOAD_RETRY, failures),
+    )
+
+
+def _pause(first: float, failures: int) -> float:
+    """Before the next try, after that many failures and one more."""
+    return min(first * 2.0 ** min(failures, 10), LONGEST_RETRY)
+
+
 def after_unload(ledger: Ledger, image: ImageName, why: str, owed: bool, now: Now) -> Ledger:
     """An image was unloaded because it had become dangerous; `owed`: we are to load another."""
     return ledger.with_image(
         image,
         owed="it was unloaded because its memory went away" if owed else "",
+        failures=0,
         last_error="",
         next_try=0.0,
+        next_unload=0.0,
         last_action=f"unloaded it: {why}",
         last_action_wall=now.wall,
     )
@@ -135,6 +152,7 @@ def with_states(ledger: Ledger, steps: tuple[Step, ...], now: Now) -> Ledger:
 def retry_now(ledger: Ledger) -> Ledger:
     """Something happened on the machine: what failed before may work now."""
     for image in ImageName:
-        if ledger.of(image).next_try:
-            ledger = ledger.with_image(image, next_try=0.0)
+        record = ledger.of(image)
+        if record.next_try or record.next_unload:
+            ledger = ledger.with_image(image, next_try=0.0, next_unload=0.0)
     return ledger

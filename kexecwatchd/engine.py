@@ -16,7 +16,6 @@ from kexecwatchd import bookkeeping, decisions, lastgood, ledger, reconcile, sum
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.config import Config
 from kexecwatchd.execute import Executor
-from kexecwatchd.judge import judge
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.ledger import Ledger
 from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
@@ -32,9 +31,6 @@ IDLE_LOOK = 60.0
 # the idle look.
 MOTION_LOOK = 0.2
 MOTION_LOOKS = 25
-
-# Seconds until an unload that failed is tried again.
-UNLOAD_RETRY = 1.0
 
 
 class LoadRefused(Exception):
@@ -107,20 +103,21 @@ class Engine:
 
     def deadline(self) -> float:
         """When `work` is to be called next, in CLOCK_BOOTTIME seconds, if nothing happens."""
-        times = [self._next_look]
-        times += [self._due(step) for step in self._steps if step.action is not None]
+        planned = [step for step in self._steps if step.action is not None]
         look_due = self._pacing.look_due()
         if look_due is not None:
-            # Whatever is planned waits until the events that have come are understood.
-            return max(look_due, 0.0)
-        return min(times)
+            # A load waits until the events that have come are understood; a danger does not.
+            planned = [step for step in planned if isinstance(step.action, Unload)]
+        else:
+            look_due = self._next_look
+        return min([look_due, *(self._due(step) for step in planned)])
 
     def _due(self, step: Step) -> float:
         """When a planned action may be done; an unload waits for nothing but its last failure."""
         record = self._ledger.of(step.image)
         if isinstance(step.action, Load):
             return max(self._pacing.load_allowed(step.action.endangers), record.next_try)
-        return record.next_try
+        return record.next_unload
 
     # Working
 
@@ -211,16 +208,14 @@ class Engine:
     async def _glance(self) -> None:
         """Unload a reboot image as soon as its memory goes, without waiting for quiet."""
         touched = self._absorb()
-        image = ImageName.REBOOT
         if not touched or not self._seen.reboot_loaded:
-            return
-        if self._config.reboot.mode not in (Mode.ENSURE, Mode.FOLLOW):
             return
         blocks = await asyncio.to_thread(self._observer.blocks, tuple(touched))
         glimpse = self._seen.with_blocks(blocks)
-        verdict = judge(image, glimpse, self._ledger.reboot)
-        if verdict.danger:
-            await self._unload(Step(image, verdict), Unload(verdict.reason))
+        steps = reconcile.reconcile(glimpse, self._ledger, self._config)
+        step = next(s for s in steps if s.image is ImageName.REBOOT)
+        if isinstance(step.action, Unload):
+            await self._unload(step, step.action)
 
     async def _unload(self, step: Step, unload: Unload) -> None:
         record = self._ledger.of(step.image)
@@ -228,9 +223,7 @@ class Engine:
         moment = now()
         if error:
             decisions.failed(step.image, "unload", error, record)
-            self._ledger = self._ledger.with_image(
-                step.image, last_error=error, next_try=moment.boot + UNLOAD_RETRY
-            )
+            self._ledger = bookkeeping.after_failed_unload(self._ledger, step.image, error, moment)
         else:
             decisions.unloaded(step.image, unload)
             owed = self._config.image(step.image).files is not None

@@ -113,6 +113,7 @@ class ImageRecord(_Frozen):
     failures: int = 0
     last_error: str = ""
     next_try: float = 0
+    next_unload: float = 0
     last_action: str = ""
     last_action_wall: float = 0
     state: State | None = None

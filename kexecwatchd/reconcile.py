@@ -141,6 +141,9 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
     if config.mode is Mode.OBSERVE:
         return Step(image, verdict, held="mode is observe")
     if verdict.danger:
+        forbidden = _not_permitted(image, seen)
+        if forbidden:
+            return Step(image, verdict, held=f"it cannot be unloaded: {forbidden}")
         return Step(image, verdict, Unload(verdict.reason))
     wanted = _load_wanted(image, record, config, verdict)
     if not isinstance(wanted, Load):
@@ -181,7 +184,6 @@ def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -
     Asked before every call, because for the crash image the kernel drops the old one before it
     looks at anything but its own permissions (kexec_file_load in kernel/kexec_file.c).
     """
-    limit = seen.limit_panic if image is ImageName.CRASH else seen.limit_reboot
     if seen.loaded(image) is None:
         return "this kernel has no kexec support"
     if config.files is None:
@@ -190,6 +192,12 @@ def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -
         return seen.problem
     if image is ImageName.CRASH and not seen.map.crash_regions:
         return "no memory is reserved for it: boot with crashkernel="
+    return _not_permitted(image, seen)
+
+
+def _not_permitted(image: ImageName, seen: Observation) -> str:
+    """What forbids every load and unload (kexec_load_permitted() in kernel/kexec_core.c)."""
+    limit = seen.limit_panic if image is ImageName.CRASH else seen.limit_reboot
     if seen.load_disabled:
         return "kernel.kexec_load_disabled is 1, and stays so until the next boot"
     if limit == 0:
