@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     # What the signatures below mean to a type checker.
     b = bool
     s = str
-    ss = tuple[str, str]
+    ss = list[str]
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class _Manager(_Published):
 
     @signal()
     def Changed(self, image: str, state: str) -> "ss":
-        return image, state
+        return [image, state]  # a list: Debian's compiled dbus-fast 2.44 takes nothing else
 
     async def _require_root(self, purpose: str) -> None:
         """Raise AccessDenied unless the bus says that the caller is uid 0."""
