@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecwatchd.execute import Outcome
-from kexecwatchd.ledger import Intent, Ledger, LoadRecord, Pair
+from kexecwatchd.ledger import LOAD_FAILED, Intent, Landing, Ledger, LoadRecord, Pair
 from kexecwatchd.model import Drift, ImageName, Load, Observation, Step
 from kexecwatchd.ranges import RangeSet
 
@@ -66,7 +66,7 @@ def after_load(
         return ledger.with_image(
             image,
             intent=None,
-            owed=record.owed or ("the load before failed" if outcome.called else ""),
+            owed=record.owed or (LOAD_FAILED if outcome.called else ""),
             failures=record.failures + 1,
             last_error=outcome.error,
             next_try=now.boot + _pause(FIRST_RETRY, record.failures),
@@ -83,6 +83,7 @@ def after_load(
         elfcorehdr=placement.elfcorehdr if placement else None,
         fingerprint="",
         owed="",
+        landing=None,
         uncured=Drift(),
         degraded=outcome.degraded,
         last_good=outcome.kept,
@@ -129,8 +130,13 @@ def _pause(first: float, failures: int) -> float:
 
 def after_unload(ledger: Ledger, image: ImageName, why: str, owed: bool, now: Now) -> Ledger:
     """An image was unloaded because it had become dangerous; `owed`: we are to load another."""
+    record = ledger.of(image)
+    landing = None
+    if record.ram is not None and record.segments is not None:
+        landing = Landing(ram=record.ram, segments=record.segments)
     return ledger.with_image(
         image,
+        landing=landing,
         owed="it was unloaded because its memory went away" if owed else "",
         failures=0,
         last_error="",

@@ -87,6 +87,21 @@ class LastGood(_Frozen):
     initrd_signature: str = ""
 
 
+class Landing(_Frozen):
+    """Where a load put a reboot image, and under which System RAM; it had to be unloaded there.
+
+    The kernel looks for a place in System RAM alone, online or not (kexec_locate_mem_hole() in
+    kernel/kexec_file.c): while that is the same, so is the place.
+    """
+
+    ram: Ranges
+    segments: Ranges
+
+
+# What a load owes that failed, in case it took the old image along.
+LOAD_FAILED = "the load before failed"
+
+
 class ImageRecord(_Frozen):
     """What we know of one image beyond what the kernel tells.
 
@@ -105,6 +120,7 @@ class ImageRecord(_Frozen):
     fingerprint: str = ""
     intent: Intent | None = None
     owed: str = ""
+    landing: Landing | None = None
     uncured: DriftRecord = Drift()
     degraded: str = ""
     last_good: LastGood | None = None

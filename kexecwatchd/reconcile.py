@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kexecwatchd.config import Config, ImageConfig
 from kexecwatchd.judge import describe, judge
-from kexecwatchd.ledger import ImageRecord, Ledger, Pair
+from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Ledger, Pair
 from kexecwatchd.model import (
     Drift,
     ImageName,
@@ -44,6 +44,9 @@ def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> Imag
         return _forgotten(record)
     if record.intent is not None:
         return _after_interruption(image, seen, record)
+    if record.owed == LOAD_FAILED:
+        # The old one outlived the failure; whether it is still right is another question.
+        record = record.model_copy(update={"owed": ""})
     fingerprint = seen.fingerprint if image is ImageName.CRASH else ""
     replaced = bool(record.fingerprint and fingerprint and record.fingerprint != fingerprint)
     if seen.map is not None and (record.ram is None or replaced):
@@ -145,7 +148,7 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
         if forbidden:
             return Step(image, verdict, held=f"it cannot be unloaded: {forbidden}")
         return Step(image, verdict, Unload(verdict.reason))
-    wanted = _load_wanted(image, record, config, verdict)
+    wanted = _load_wanted(image, seen, record, config, verdict)
     if not isinstance(wanted, Load):
         return Step(image, verdict, held=wanted)
     obstacle = obstacle_to_load(image, seen, config)
@@ -155,15 +158,21 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
 
 
 def _load_wanted(
-    image: ImageName, record: ImageRecord, config: ImageConfig, verdict: Verdict
+    image: ImageName,
+    seen: Observation,
+    record: ImageRecord,
+    config: ImageConfig,
+    verdict: Verdict,
 ) -> Load | str:
     """The load that the verdict calls for, or why none is ("" when all is well)."""
     if verdict.state in (State.ABSENT, State.FAILED):
+        why = record.owed or ("none is loaded" if config.mode is Mode.ENSURE else "")
+        if not why:
+            return ""
+        if _lands_offline(seen, record):
+            return "the kernel would put it into the same memory again, part of which is offline"
         # Without a crash image the machine is unarmed as it is: a load cannot make that worse.
-        unarmed = image is ImageName.CRASH
-        if record.owed:
-            return Load(record.owed, endangers=unarmed)
-        return Load("none is loaded", endangers=unarmed) if config.mode is Mode.ENSURE else ""
+        return Load(why, endangers=image is ImageName.CRASH)
     if record.owed:
         return Load(record.owed)
     if record.ours and config.files is not None and record.pair != pair_of(config):
@@ -176,6 +185,13 @@ def _load_wanted(
     if verdict.state is State.UNSAFE:
         return "a new load would land in the same memory"
     return ""
+
+
+def _lands_offline(seen: Observation, record: ImageRecord) -> bool:
+    landing = record.landing
+    return (
+        landing is not None and landing.ram == seen.ram and not seen.online.covers(landing.segments)
+    )
 
 
 def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -> str:
