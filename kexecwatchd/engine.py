@@ -67,6 +67,7 @@ class Engine:
         self._pacing = _pacing(config, self._ledger)
         self._changed: set[int] | None = None  # blocks to read afresh; None = all
         self._motion_looks = 0
+        self._in_motion = False  # a removal is under way, and the next look is close
         self._next_look = 0.0
         self._looked_at = 0.0
         self._seen: Observation
@@ -115,9 +116,12 @@ class Engine:
     def _due(self, step: Step) -> float:
         """When a planned action may be done; an unload waits for nothing but its last failure."""
         record = self._ledger.of(step.image)
-        if isinstance(step.action, Load):
-            return max(self._pacing.load_allowed(step.action.endangers), record.next_try)
-        return record.next_unload
+        if isinstance(step.action, Unload):
+            return record.next_unload
+        endangers = isinstance(step.action, Load) and step.action.endangers
+        # Loading now would put the image into memory that is about to go, or list it.
+        settled = self._next_look if self._in_motion else 0.0
+        return max(self._pacing.load_allowed(endangers), record.next_try, settled)
 
     # Working
 
@@ -184,11 +188,10 @@ class Engine:
         self._publish(self.status())
 
     def _plan_next_look(self, moment: float) -> None:
-        if self._seen.in_motion() and self._motion_looks < MOTION_LOOKS:
+        self._in_motion = self._seen.in_motion() and self._motion_looks < MOTION_LOOKS
+        if self._in_motion:
             self._motion_looks += 1
-            self._next_look = moment + MOTION_LOOK
-            return
-        self._next_look = moment + IDLE_LOOK
+        self._next_look = moment + (MOTION_LOOK if self._in_motion else IDLE_LOOK)
 
     def _absorb(self) -> Iterable[int]:
         """Take in the uevents so far; returns the memory blocks that they name."""
