@@ -59,7 +59,7 @@ def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> It
         kernel_signature = _check_file(paths.kernel, kernel_fd)
         try:
             boot = bootimage.inspect(kernel_fd, platform.machine())
-        except bootimage.BadImage as error:
+        except (bootimage.BadImage, OSError) as error:
             raise Refused(f"{paths.kernel}: {error}") from error
         _check_kernel(paths, boot, root)
         initrd_signature = ""
@@ -67,7 +67,7 @@ def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> It
             initrd_signature = _check_file(paths.initrd, initrd_fd)
             try:
                 initrd.check(initrd_fd)
-            except initrd.BadInitrd as error:
+            except (initrd.BadInitrd, OSError) as error:
                 raise Refused(f"{paths.initrd}: {error}") from error
         if image is ImageName.CRASH:
             _check_room(boot, initrd_fd, seen)
