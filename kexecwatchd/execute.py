@@ -30,7 +30,8 @@ BUSY_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a load. `seconds`: how long all system calls took; 0 when none was made.
+    """What became of a load. `seconds`: how long all system calls took, those aside that only met
+    a busy lock; 0 when there was no other.
 
     `degraded` says why it was not the configured files that were loaded. `placement` is None
     where the kernel did not log it whole. `debug_refused`: this kernel has no KEXEC_FILE_DEBUG.
@@ -102,6 +103,8 @@ class Executor:
                             keep_error=keep_error,
                         )
                     problems.append(_explain(call.error, image))
+                    if call.error.errno == errno.EBUSY:
+                        break  # it has nothing to do with the files, and cost nothing
             except Refused as refusal:
                 problems.append(str(refusal))
         return Outcome(
@@ -151,7 +154,8 @@ class Executor:
                 # Before 6.8 the flag is unknown: EINVAL, before any image is touched.
                 error = attempt(0)
                 refused = error is None or error.errno != errno.EINVAL
-            seconds = time.monotonic() - started
+            busy = error is not None and error.errno == errno.EBUSY
+            seconds = 0.0 if busy else time.monotonic() - started
             placed = error is None and log is not None and not refused
             return _Call(error, seconds, _placement(log, image) if placed else None, refused)
 
@@ -173,7 +177,10 @@ def _configured(pair: Pair) -> Paths:
 def _placement(log: kmsg.KernelLog | None, image: ImageName) -> Placement | None:
     if log is None:
         return None
-    lines, complete = log.since_mark()
+    try:
+        lines, complete = log.since_mark()
+    except OSError:
+        return None
     placement = kmsg.parse_placement(lines) if complete else None
     if placement is None or (placement.type == 1) != (image is ImageName.CRASH):
         return None
