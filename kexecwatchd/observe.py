@@ -74,11 +74,10 @@ class Observer:
             with Kcore(self._root) as core:
                 header = elfcorehdr.find(core, memory.crash_regions, hint, self._machine)
                 fingerprint = _fingerprint(core, memory, header)
+            notes = cpus.crash_notes(self._root)
         except (OSError, ValueError) as error:
             return replace(seen, header_problem=str(error))
-        drift: Drift = elfcorehdr.compare(
-            header, memory, state.crash_cma, cpus.crash_notes(self._root), self._machine
-        )
+        drift: Drift = elfcorehdr.compare(header, memory, state.crash_cma, notes, self._machine)
         return replace(seen, header=header, drift=drift, fingerprint=fingerprint)
 
 
