@@ -63,6 +63,7 @@ class Engine:
         if trouble:
             decisions.trouble(trouble)
         self._saved: Ledger | None = None
+        self._save_trouble = False
         self._release = kexec_state.kernel_release(root)
         self._pacing = _pacing(config, self._ledger)
         self._changed: set[int] | None = None  # blocks to read afresh; None = all
@@ -285,9 +286,13 @@ class Engine:
             return
         try:
             ledger.write(self._ledger_path, self._ledger)
-            self._saved = self._ledger
         except OSError as error:
-            decisions.trouble(f"{self._ledger_path} could not be written: {error}")
+            if not self._save_trouble:
+                decisions.trouble(f"{self._ledger_path} cannot be written: {error.strerror}")
+            self._save_trouble = True
+        else:
+            self._saved = self._ledger
+            self._save_trouble = False
 
 
 def _pacing(config: Config, book: Ledger) -> Pacing:
