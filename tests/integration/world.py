@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The engine on a fake kernel, under a clock that only moves when told."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexecwatchd import config, decisions, engine, execute
+from kexecwatchd.bookkeeping import Now
+from kexecwatchd.config import Config
+from kexecwatchd.engine import Engine
+from kexecwatchd.kernel import kexec_file
+from kexecwatchd.model import ImageName
+from kexecwatchd.report import ImageStatus, Status
+from kexecwatchd.uevents import Batch
+from tests.fake_kernel import CMDLINE, FakeKernel
+
+LOAD_SECONDS = 2.0
+BOOTED = 1000.0
+WALL = 1_700_000_000.0
+
+
+class Killed(BaseException):
+    """kill -9: nothing of the daemon runs after this."""
+
+
+class World:
+    """A machine, its daemon's engine, and the time. Seconds throughout.
+
+    `load_seconds` is how long each load takes; each of `during_load` is done in the middle of one.
+    `journal` has the decisions that were told, `published` what the bus would show.
+    """
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.kernel = FakeKernel(root, uevent=self._uevent, **options)
+        self.kernel.while_loading = self._while_loading
+        self.now = BOOTED
+        self.load_seconds = LOAD_SECONDS
+        self.during_load: list[Callable[[], None]] = []
+        self.published: list[Status] = []
+        self.journal: list[str] = []
+        self._batch = Batch()
+        self._planned: list[tuple[float, Callable[[], None]]] = []
+        monkeypatch.setattr(engine, "now", lambda: Now(self.now, WALL + self.now - BOOTED))
+        monkeypatch.setattr(
+            execute,
+            "time",
+            types.SimpleNamespace(monotonic=lambda: self.now, sleep=self._pass),
+        )
+        monkeypatch.setattr(kexec_file, "load", self.kernel.load)
+        monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        monkeypatch.setattr(
+            decisions, "entry", lambda message, *_, **__: self.journal.append(message)
+        )
+        self.engine: Engine
+
+    def configured(self, *, crash: str = "follow", reboot: str = "off", **pacing: float) -> Config:
+        """Modes by image; both images from the same files."""
+        files = {
+            "kernel": str(self.kernel.path("boot/vmlinuz")),
+            "initrd": str(self.kernel.path("boot/initrd.img")),
+            "cmdline": CMDLINE,
+        }
+        return config.from_tables(
+            {
+                "crash": {"mode": crash, **files},
+                "reboot": {"mode": reboot, **files},
+                "pacing": pacing,
+            },
+            {},
+        )
+
+    async def start(self, config: Config) -> None:
+        """Start a daemon, or start it again: what the one before knew is on disk or lost."""
+        decisions._told.clear()
+        self.engine = Engine(self.kernel.root, config, self._take, self._publish)
+        await self.engine.look()
+
+    async def run(self, seconds: float) -> None:
+        """Let the time pass, work whenever there is something to do."""
+        end = self.now + seconds
+        turns = 0
+        while True:
+            turns += 1
+            assert turns < 20_000, "the engine goes round and round"
+            self._do_planned()
+            await self.engine.work()
+            due = max(self.engine.deadline(), self.now)
+            upcoming = min([due, *(moment for moment, _ in self._planned)])
+            if upcoming > end:
+                self.now = max(self.now, end)
+                return
+            self.now = max(self.now, upcoming)
+
+    def at(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Do something that many seconds from now, in the middle of a load if need be."""
+        self._planned.append((self.now + seconds, functools.partial(action, *arguments)))
+        self._planned.sort(key=lambda planned: planned[0])
+
+    def status(self, image: str) -> ImageStatus:
+        return next(i for i in self.engine.status().images if i.image is ImageName(image))
+
+    def crash(self) -> ImageStatus:
+        return self.status("crash")
+
+    def reboot(self) -> ImageStatus:
+        return self.status("reboot")
+
+    def _do_planned(self) -> None:
+        while self._planned and self._planned[0][0] <= self.now:
+            self._planned.pop(0)[1]()
+
+    def _pass(self, seconds: float) -> None:
+        """Time passes while a worker thread is busy: other things go on."""
+        end = self.now + seconds
+        while self._planned and self._planned[0][0] <= end:
+            self.now = max(self.now, self._planned[0][0])
+            self._planned.pop(0)[1]()
+        self.now = end
+
+    def _while_loading(self, image: str) -> None:
+        self._pass(self.load_seconds / 2)
+        if self.during_load:
+            self.during_load.pop(0)()
+        self._pass(self.load_seconds / 2)
+
+    def _uevent(self, subsystem: str, action: str, name: str) -> None:
+        self._batch.events += 1
+        if subsystem == "memory":
+            self._batch.blocks.add(int(name.removeprefix("memory")))
+
+    def lose_events(self) -> None:
+        """The socket overflowed: what came so far is lost."""
+        self._batch = Batch(lost=True)
+
+    def _take(self) -> Batch:
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+    def _publish(self, status: Status) -> None:
+        self.published.append(status)
