@@ -36,13 +36,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0; 1 for a configuration that cannot be used or missing rights; 2 for usage."""
+    """Exit codes: 0; 1 for missing rights, or what --check-config found; 2 for usage.
+
+    And EX_CONFIG (78) where the daemon cannot start because of its configuration: the unit's
+    RestartPreventExitStatus= takes it for what no restart will cure.
+    """
     options = _parser().parse_args(argv)
     sources = Sources(explicit=options.config)
     try:
         config = load(sources)
     except ConfigError as error:
-        return _complain(error.problems)
+        return _complain(error.problems, 1 if options.check_config else os.EX_CONFIG)
     if options.check_config:
         return _complain(check_files(config))
     if os.geteuid() != 0:
@@ -57,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _complain(problems: Sequence[str]) -> int:
+def _complain(problems: Sequence[str], code: int = 1) -> int:
     for problem in problems:
         print(f"kexecwatchd: {problem}", file=sys.stderr)
-    return 1 if problems else 0
+    return code if problems else 0
 
 
 if __name__ == "__main__":

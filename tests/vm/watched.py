@@ -112,9 +112,7 @@ class Watched:
 
     def verify(self) -> dict[str, Any]:
         """Have it look now; returns the whole status."""
-        self.vm.run(
-            "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager Verify"
-        )
+        self.vm.run("busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager Verify")
         return self.status()
 
     def journal(self) -> list[Entry]:

@@ -14,7 +14,7 @@ from tests.vm.watched import lists, touches
 pytestmark = pytest.mark.vm
 
 
-def online(vm: Machine, dimm: Dimm) -> None:
+def online(vm: Machine) -> None:
     """Linux 6.1 in Debian onlines nothing by itself."""
     vm.run(
         "for s in /sys/devices/system/memory/memory*/state; do "
@@ -38,7 +38,7 @@ def test_daemon_reloads_once_and_the_dump_has_it(guest: Guest, figures: Figures)
         before = watched.wait_state("crash", "current")
         events = watch_events(vm)
         dimm = vm.plug_dimm("d0", "512M")
-        online(vm, dimm)
+        online(vm)
         after = watched.wait_image(
             "crash",
             lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
@@ -66,7 +66,7 @@ def test_control_without_the_daemon_it_is_lost(guest: Guest) -> None:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")
-        online(vm, dimm)
+        online(vm)
         assert not touches(watched.header()["loads"], dimm.start, dimm.end)
         address, pattern = plant(vm, dimm)
         capture = vm.panic()

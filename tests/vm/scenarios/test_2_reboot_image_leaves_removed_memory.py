@@ -23,9 +23,7 @@ def segments(watched: Watched) -> list[tuple[int, int]]:
     return [(int(s["start"], 16), int(s["end"], 16) + 1) for s in details["segments"]]
 
 
-def test_unloaded_at_the_first_offline_and_loaded_elsewhere(
-    guest: Guest, figures: Figures
-) -> None:
+def test_unloaded_at_the_first_offline_and_loaded_elsewhere(guest: Guest, figures: Figures) -> None:
     with guest("6.12") as watched:
         vm = watched.vm
         unit = bare_load(vm, "reboot")

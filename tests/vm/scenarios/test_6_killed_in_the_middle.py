@@ -68,9 +68,7 @@ def test_control_the_kill_does_interrupt_the_load(guest: Guest) -> None:
     """Without a restart the machine is left as the kill left it: not what it should be."""
     with guest("6.1") as watched:
         vm = watched.vm
-        vm.put(
-            "/etc/systemd/system/kexecwatchd.service.d/once.conf", b"[Service]\nRestart=no\n"
-        )
+        vm.put("/etc/systemd/system/kexecwatchd.service.d/once.conf", b"[Service]\nRestart=no\n")
         vm.run("systemctl daemon-reload")
         bare_load(vm, "crash")
         watched.configure(crash="ensure")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_bad_configuration_on_reload_leaves_the_old_one(guest: Guest) -> None:
         assert '"ensure"' in said
         vm.run("systemctl reload kexecwatchd")
         vm.run(
-            "until kexecwatchctl status --json | grep -q '\"config_error\": *\"[^\"]'; do sleep 1; done"
+            'until kexecwatchctl status --json | grep -q \'"config_error": *"[^"]\'; do sleep 1; done'
         )
         image = watched.image("crash")
         assert (image["mode"], image["state"]) == ("ensure", "current")
@@ -90,7 +91,9 @@ def test_others_may_read_sizes_and_nothing_else(guest: Guest) -> None:
         read = vm.run(f"{nobody} kexecwatchctl status --json")
         assert json.loads(read.stdout)["images"][0]["state"] == "current"
         details = json.loads(vm.run("kexecwatchctl verify --json").text)["details"]
-        addresses = [s["start"].removeprefix("0x") for i in details["images"] for s in i["segments"]]
+        addresses = [
+            s["start"].removeprefix("0x") for i in details["images"] for s in i["segments"]
+        ]
         assert addresses
         call = "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager"
         tree = vm.run(
