@@ -110,6 +110,12 @@ class Watched:
         """Wait until an image is in that state."""
         return self.wait_image(name, lambda image: bool(image["state"] == state), timeout)
 
+    def wait_reloaded(self, name: str, before: dict[str, Any]) -> dict[str, Any]:
+        """Wait until an image is current after at least one more load than `before` tells of."""
+        return self.wait_image(
+            name, lambda i: i["state"] == "current" and i["load_count"] > before["load_count"]
+        )
+
     def verify(self) -> dict[str, Any]:
         """Have it look now; returns the whole status."""
         self.vm.run("busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager Verify")

@@ -14,17 +14,10 @@ import time
 PATHS = ("/sys/kernel/kexec/crash_loaded", "/sys/kernel/kexec_crash_loaded")
 
 fd = os.open(next(path for path in PATHS if os.path.exists(path)), os.O_RDONLY)
-going = True
-
-
-def stop(*_):
-    global going
-    going = False
-
-
-signal.signal(signal.SIGTERM, stop)
+stop = []
+signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
 transitions, unarmed, polls, state = [], 0.0, 0, None
-while going:
+while not stop:
     now, seen = time.monotonic(), int(os.pread(fd, 1, 0))
     polls += 1
     if seen != state:

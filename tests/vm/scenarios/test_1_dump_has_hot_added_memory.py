@@ -39,10 +39,7 @@ def test_daemon_reloads_once_and_the_dump_has_it(guest: Guest, figures: Figures)
         events = watch_events(vm)
         dimm = vm.plug_dimm("d0", "512M")
         online(vm)
-        after = watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
-        )
+        after = watched.wait_reloaded("crash", before)
         assert after["load_count"] == before["load_count"] + 1
         assert lists(watched.header()["loads"], dimm.start, dimm.end)
         address, pattern = plant(vm, dimm)

@@ -31,10 +31,7 @@ def test_no_reload_for_what_is_right_and_one_for_what_is_not(
         assert lists(watched.header()["loads"], dimm.start, dimm.end)
         log = watch_events(vm)
         vm.unplug_dimm("d0")
-        removed = watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > first["load_count"],
-        )
+        removed = watched.wait_reloaded("crash", first)
         assert removed["load_count"] == first["load_count"] + 1
         stale = [e for e in watched.journal() if e.fields.get("VERDICT") == "stale"]
         assert int(stale[-1].fields["EXTRA_BYTES"]) == dimm.size

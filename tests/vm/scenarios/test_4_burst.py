@@ -26,10 +26,7 @@ def test_one_reload_and_unarmed_only_inside_it(guest: Guest, figures: Figures) -
         log = watch_events(vm)
         poller = vm.spawn("exec python3 /lab/pollarmed.py")
         dimm = vm.plug_dimm("d0", BLOCKS * (128 << 20))
-        after = watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
-        )
+        after = watched.wait_reloaded("crash", before)
         poller.signal("TERM")
         armed = json.loads(poller.wait().stdout)
         added = [e for e in events(log) if e[1] == "add"]

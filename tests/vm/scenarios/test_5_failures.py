@@ -61,11 +61,7 @@ def test_damaged_files_leave_the_last_good_pair_loaded(guest: Guest, figures: Fi
         for number, (damage, command) in enumerate(DAMAGES.items()):
             vm.run(command)
             dimm = vm.plug_dimm(f"d{number}", "128M")
-            count = before["load_count"]
-            after = watched.wait_image(
-                "crash",
-                lambda i, count=count: i["state"] == "current" and i["load_count"] > count,
-            )
+            after = watched.wait_reloaded("crash", before)
             assert after["last_load"]["source"] == "last-good", damage
             assert f"{FILES}/" in after["degraded"], damage
             assert after["loaded"], damage
@@ -74,11 +70,8 @@ def test_damaged_files_leave_the_last_good_pair_loaded(guest: Guest, figures: Fi
             assert lists(watched.header()["loads"], dimm.start, dimm.end), damage
             lay_out(watched)
             vm.run("systemctl reload kexecwatchd")
-            count = after["load_count"]
-            before = watched.wait_image(
-                "crash", lambda i, count=count: i["load_count"] > count and not i["degraded"]
-            )
-            assert before["state"] == "current"
+            before = watched.wait_reloaded("crash", after)
+            assert not before["degraded"]
         poller.signal("TERM")
         armed = json.loads(poller.wait().stdout)
         loads = 2 * len(DAMAGES)

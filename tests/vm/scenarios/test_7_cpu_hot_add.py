@@ -35,10 +35,7 @@ def test_notes_are_right_again(guest: Guest, figures: Figures) -> None:
         cpus = len(crash_notes(vm))
         vm.plug_cpu()
         assert len(crash_notes(vm)) == cpus + 1
-        after = watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
-        )
+        after = watched.wait_reloaded("crash", before)
         assert not missing(watched)
         figures(reloads=after["load_count"] - before["load_count"])
 

@@ -26,10 +26,7 @@ def test_both_images_through_add_and_remove(guest: Guest, figures: Figures) -> N
         assert added["load_count"] == crash["load_count"]
         assert lists(watched.header()["loads"], dimm.start, dimm.end)
         vm.unplug_dimm("d0")
-        removed = watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > crash["load_count"],
-        )
+        removed = watched.wait_reloaded("crash", crash)
         assert removed["load_count"] == crash["load_count"] + 1
         assert not touches(watched.header()["loads"], dimm.start, dimm.end)
         assert watched.image("reboot")["state"] == "current"

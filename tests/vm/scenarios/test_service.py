@@ -131,8 +131,5 @@ def test_an_overflowing_socket_loses_nothing(guest: Guest) -> None:
         vm.run("python3 /run/flood.py", timeout=900)
         vm.plug_dimm("d0", "128M")
         vm.run("systemctl kill -s CONT kexecwatchd")
-        watched.wait_image(
-            "crash",
-            lambda i: i["state"] == "current" and i["load_count"] > before["load_count"],
-        )
+        watched.wait_reloaded("crash", before)
         assert any("overflowed" in e.message for e in watched.journal())
