@@ -62,6 +62,8 @@ class Engine:
         self._ledger, trouble = ledger.read(self._ledger_path, kexec_state.boot_id(root))
         if trouble:
             decisions.trouble(trouble)
+        # Copies of an earlier boot may have been cut short by a power failure.
+        self._prune()
         self._saved: Ledger | None = None
         self._save_trouble = False
         self._release = kexec_state.kernel_release(root)
@@ -274,11 +276,13 @@ class Engine:
         )
         self._save()
         if outcome.succeeded:
-            lastgood.prune(
-                self._copies, (self._ledger.crash.last_good, self._ledger.reboot.last_good)
-            )
+            self._prune()
         await self.look(confirming=image if outcome.succeeded else None)
         return outcome.error
+
+    def _prune(self) -> None:
+        kept = (self._ledger.crash.last_good, self._ledger.reboot.last_good)
+        lastgood.prune(self._copies, kept)
 
     def _save(self) -> None:
         """Write the ledger down if it says something new; a full /run must not stop the work."""

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from kexecwatchd import preflight
 from kexecwatchd.ledger import LastGood, Pair
 from kexecwatchd.preflight import Files, Paths
 
@@ -34,9 +35,9 @@ def paths_of(directory: Path, kept: LastGood) -> Paths:
 def keep(directory: Path, pair: Pair, files: Files) -> LastGood:
     """Copy what was just loaded, unless we have it; raises OSError (a full disk, most likely)."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _copy(files.kernel_fd, _name(directory, files.kernel_signature))
+    _copy(files.kernel_fd, files.kernel_signature, directory)
     if files.initrd_fd is not None:
-        _copy(files.initrd_fd, _name(directory, files.initrd_signature))
+        _copy(files.initrd_fd, files.initrd_signature, directory)
     return LastGood(
         pair=pair,
         kernel_signature=files.kernel_signature,
@@ -45,7 +46,7 @@ def keep(directory: Path, pair: Pair, files: Files) -> LastGood:
 
 
 def prune(directory: Path, kept: Iterable[LastGood | None]) -> None:
-    """Remove every copy that no image needs any more."""
+    """Remove every copy that no image needs any more, as far as that can be done."""
     needed = {
         _name(directory, signature).name
         for good in kept
@@ -53,8 +54,8 @@ def prune(directory: Path, kept: Iterable[LastGood | None]) -> None:
         for signature in (good.kernel_signature, good.initrd_signature)
         if signature
     }
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(directory):
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
             if entry.name not in needed:
                 os.unlink(entry.path)
 
@@ -63,16 +64,19 @@ def _name(directory: Path, signature: str) -> Path:
     return directory / hashlib.sha256(signature.encode()).hexdigest()[:32]
 
 
-def _copy(fd: int, target: Path) -> None:
+def _copy(fd: int, signature: str, directory: Path) -> None:
+    target = _name(directory, signature)
     if target.exists():
         return
-    handle, temporary = tempfile.mkstemp(dir=target.parent)
+    handle, temporary = tempfile.mkstemp(dir=directory)
     try:
         with os.fdopen(handle, "wb") as copy:
             offset = 0
             while chunk := os.pread(fd, CHUNK, offset):
                 copy.write(chunk)
                 offset += len(chunk)
+        if preflight.signature(fd) != signature:
+            raise OSError("it changed while it was copied")
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -95,16 +95,20 @@ def _check_file(path: Path, fd: int) -> str:
         raise Refused(f"{path} can be written by group or others: chmod go-w {path}")
     if not status.st_size:
         raise Refused(f"{path} is empty")
-    return ":".join(
-        str(part)
-        for part in (
-            status.st_dev,
-            status.st_ino,
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
+    return signature(fd)
+
+
+def signature(fd: int) -> str:
+    """Names the state of an open file: it changes whenever the file does."""
+    status = os.fstat(fd)
+    parts = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
     )
+    return ":".join(str(part) for part in parts)
 
 
 def _check_kernel(paths: Paths, boot: BootImage, root: Path) -> None:
