@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The decisions: what is done about a verdict, and what the kernel's state says of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kexecwatchd import config
+from kexecwatchd.config import Config
+from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Intent, Landing, Ledger
+from kexecwatchd.model import (
+    Drift,
+    ImageName,
+    Load,
+    Mode,
+    Observation,
+    State,
+    Unload,
+)
+from kexecwatchd.ranges import RangeSet
+from kexecwatchd.reconcile import obstacle_to_load, recognise, reconcile
+from tests.unit.core.cases import (
+    CRASH,
+    PAIR,
+    REBOOT,
+    book,
+    configured,
+    foreign,
+    gib,
+    ours,
+    seen,
+    step_for,
+)
+
+NONE = ImageRecord()
+OWED = ImageRecord(owed="it was interrupted")
+MISSING = Drift(missing=gib(3))
+EXTRA = Drift(extra=gib(9))
+DIFFERENT = ours(pair=PAIR.model_copy(update={"cmdline": "debug"}))
+PLACED = ours(fingerprint="", segments=gib(7))
+
+
+# Modes and states. What is expected: "load", "load!" (it endangers), "unload", or why not.
+
+CRASH_CASES = [
+    # (look, record, ensure, follow)
+    (seen(), ours(), "", ""),
+    (seen(), foreign(), "", ""),
+    (seen(), DIFFERENT, "load", "load"),
+    (seen(drift=MISSING), ours(), "load", "load"),
+    (seen(drift=MISSING), foreign(), "load", "load"),
+    (seen(drift=EXTRA), ours(), "load!", "load!"),
+    (seen(drift=Drift(missing_notes=("cpu1",))), ours(), "load", "load"),
+    (seen(drift=MISSING), ours(uncured=MISSING), "did not cure", "did not cure"),
+    (seen(drift=Drift(gib(2, 3))), ours(uncured=Drift(gib(2, 3, 4))), "did not", "did not"),
+    (seen(drift=Drift(gib(2, 3))), ours(uncured=MISSING), "load", "load"),
+    (seen(drift=Drift(gib(3), gib(9))), ours(uncured=MISSING), "load!", "load!"),
+    (seen(drift=Drift(gib(3), gib(9))), ours(uncured=EXTRA), "load", "load"),
+    (seen(drift=MISSING), ours(uncured=Drift(missing_notes=("cpu1",))), "load", "load"),
+    (seen(crash=False), NONE, "load!", ""),
+    (seen(crash=False), OWED, "load!", "load!"),
+    (seen(crash=False), ImageRecord(last_error="why"), "load!", ""),
+    (seen(crash=False), OWED.model_copy(update={"last_error": "why"}), "load!", "load!"),
+    (seen(), ours(owed="the configuration was reloaded"), "load", "load"),
+    (seen(header=False), ours(), "", ""),
+    (seen(header=False), foreign(), "", ""),
+    (seen(header=False), ours(ram=gib(*range(7))), "load", "load"),
+    (seen(header=False), ours(ram=gib(*range(9))), "load!", "load!"),
+    (seen(map=None, problem="hidden"), ours(), "", ""),
+]
+REBOOT_CASES = [
+    (seen(), PLACED, "", ""),
+    (seen(), foreign(), "", ""),
+    (seen(offline=[7]), PLACED, "unload", "unload"),
+    (seen(offline=[1]), foreign(), "unload", "unload"),
+    (seen(zones={7: "Movable"}), PLACED, "same memory", "same memory"),
+    (seen(reboot=False), NONE, "load", ""),
+    (seen(reboot=False), OWED, "load", "load"),
+    (
+        seen(reboot=False, offline=[7]),
+        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
+        "offline",
+        "offline",
+    ),
+    (
+        seen(reboot=False, offline=[6]),
+        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
+        "load",
+        "load",
+    ),
+    (
+        seen(reboot=False, present=range(9), offline=[7]),
+        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
+        "load",
+        "load",
+    ),
+    (
+        seen(reboot=False, offline=[7]),
+        ImageRecord(landing=Landing(ram=gib(*range(8)), segments=gib(7))),
+        "offline",
+        "",
+    ),
+    (seen(map=None, problem="hidden"), PLACED, "", ""),
+]
+CASES = [(CRASH, *case) for case in CRASH_CASES] + [(REBOOT, *case) for case in REBOOT_CASES]
+
+
+def ledger_with(image: ImageName, record: ImageRecord) -> Ledger:
+    return book(crash=record) if image is CRASH else book(reboot=record)
+
+
+def outcome(image: ImageName, look: Observation, record: ImageRecord, mode: str) -> str:
+    step = step_for(image, look, ledger_with(image, record), configured(mode, mode))
+    if isinstance(step.action, Load):
+        assert not step.held
+        return "load!" if step.action.endangers else "load"
+    if isinstance(step.action, Unload):
+        assert not step.held
+        return "unload"
+    return f"held: {step.held}" if step.held else ""
+
+
+@pytest.mark.parametrize(("image", "look", "record", "ensure", "follow"), CASES)
+def test_action(
+    image: ImageName, look: Observation, record: ImageRecord, ensure: str, follow: str
+) -> None:
+    for mode, expected in (("ensure", ensure), ("follow", follow)):
+        got = outcome(image, look, record, mode)
+        if got.startswith("held: "):
+            assert expected
+            assert expected in got
+        else:
+            assert got == expected
+
+
+@pytest.mark.parametrize(("image", "look", "record", "_ensure", "_follow"), CASES)
+def test_observe_judges_and_touches_nothing(
+    image: ImageName, look: Observation, record: ImageRecord, _ensure: str, _follow: str
+) -> None:
+    ledger = ledger_with(image, record)
+    step = step_for(image, look, ledger, configured("observe", "observe"))
+    assert step.action is None
+    assert step.held == "mode is observe"
+    assert step.verdict == step_for(image, look, ledger, configured("follow", "follow")).verdict
+
+
+@pytest.mark.parametrize(("image", "look", "record", "_ensure", "_follow"), CASES)
+def test_off_does_not_even_judge(
+    image: ImageName, look: Observation, record: ImageRecord, _ensure: str, _follow: str
+) -> None:
+    step = step_for(image, look, ledger_with(image, record), configured("off", "off"))
+    assert (step.action, step.held, step.verdict.state) == (None, "", State.UNKNOWN)
+
+
+def test_the_reason_of_a_load_is_the_fresh_part_alone() -> None:
+    drift = Drift(missing=gib(2, 3))
+    step = step_for(CRASH, seen(drift=drift), book(crash=ours(uncured=MISSING)))
+    assert step.action == Load("1 GiB of memory would be missing from a dump")
+
+
+OBSTACLES = [
+    (CRASH, seen(crash=None), "no kexec support"),
+    (CRASH, seen(map=None, problem="addresses are hidden"), "addresses are hidden"),
+    (CRASH, seen(reserved=False), "crashkernel="),
+    (REBOOT, seen(reserved=False), ""),
+    (CRASH, seen(load_disabled=True), "kexec_load_disabled"),
+    (REBOOT, seen(load_disabled=True), "kexec_load_disabled"),
+    (CRASH, seen(limit_panic=0), "kexec_load_limit_panic"),
+    (CRASH, seen(limit_panic=1, limit_reboot=0), ""),
+    (REBOOT, seen(limit_reboot=0), "kexec_load_limit_reboot"),
+    (REBOOT, seen(limit_reboot=1, limit_panic=0), ""),
+    (CRASH, seen(), ""),
+]
+
+
+@pytest.mark.parametrize(("image", "look", "words"), OBSTACLES)
+def test_obstacle(image: ImageName, look: Observation, words: str) -> None:
+    told = obstacle_to_load(image, look, configured().image(image))
+    assert words in told
+    assert bool(words) == bool(told)
+
+
+def test_without_files_nothing_is_loaded() -> None:
+    bare = configured("follow", "follow", files=False)
+    step = step_for(CRASH, seen(drift=MISSING), book(), bare)
+    assert step.action is None
+    assert "no kernel is configured" in step.held
+
+
+def test_an_obstacle_holds_what_is_wanted_and_nothing_else() -> None:
+    drifted = seen(drift=MISSING, load_disabled=True)
+    assert "kexec_load_disabled" in step_for(CRASH, drifted, book()).held
+    assert step_for(CRASH, seen(load_disabled=True), book()).held == ""
+
+
+@pytest.mark.parametrize(
+    "look", [seen(offline=[7], load_disabled=True), seen(offline=[7], limit_reboot=0)]
+)
+def test_an_unload_that_the_kernel_would_refuse_is_held(look: Observation) -> None:
+    step = step_for(REBOOT, look, book())
+    assert step.action is None
+    assert step.held.startswith("it cannot be unloaded: kernel.kexec_load_")
+    assert step.verdict.danger
+
+
+def test_an_unload_needs_no_files() -> None:
+    bare = configured("follow", "follow", files=False)
+    assert isinstance(step_for(REBOOT, seen(offline=[7]), book(), bare).action, Unload)
+
+
+# What the kernel shows, and what becomes of the ledger
+
+
+def recognised(image: ImageName, look: Observation, record: ImageRecord) -> ImageRecord:
+    return recognise(look, ledger_with(image, record)).of(image)
+
+
+def test_what_is_as_we_left_it_stays_as_it_was() -> None:
+    ledger = book()
+    assert recognise(seen(), ledger) == ledger
+
+
+def test_an_image_that_we_know_nothing_of_is_foreign() -> None:
+    for image in ImageName:
+        record = recognised(image, seen(offline=[6]), NONE)
+        assert not record.ours
+        assert record.ram == gib(*range(8))
+        assert record.online == gib(0, 1, 2, 3, 4, 5, 7)
+
+
+def test_a_map_that_cannot_be_read_is_no_first_sight() -> None:
+    look = seen(map=None, problem="hidden", fingerprint="another")
+    assert recognised(CRASH, look, NONE) == NONE
+    assert recognised(CRASH, look, ours()) == ours()
+
+
+def test_an_image_with_another_fingerprint_is_foreign_now() -> None:
+    record = recognised(CRASH, seen(fingerprint="another"), ours(uncured=MISSING, degraded="x"))
+    assert (record.ours, record.pair, record.fingerprint) == (False, None, "another")
+    assert (record.uncured, record.degraded) == (Drift(), "")
+
+
+@pytest.mark.parametrize("fingerprint", ["", "ours"])
+def test_a_fingerprint_that_is_not_known_proves_nothing(fingerprint: str) -> None:
+    """Neither before the handshake nor while the region cannot be read."""
+    assert recognised(CRASH, seen(fingerprint=""), ours()).ours
+    assert recognised(CRASH, seen(), ours(fingerprint=fingerprint)).ours
+
+
+def test_an_image_that_is_gone_is_forgotten() -> None:
+    good = ours(fingerprint="f", segments=gib(7), elfcorehdr=4096, uncured=MISSING, degraded="x")
+    for image, look in ((CRASH, seen(crash=False)), (REBOOT, seen(reboot=False))):
+        record = recognised(image, look, good)
+        assert record.load_count == good.load_count
+        assert record.model_copy(update={"pair": None, "load_count": 0}) == ImageRecord()
+
+
+def test_someone_who_takes_it_away_is_no_failure_and_owes_nothing() -> None:
+    record = recognised(CRASH, seen(crash=False), ours(last_error="an older failure"))
+    assert (record.owed, record.last_error) == ("", "")
+
+
+def test_a_load_that_took_the_old_image_along_stays_owed() -> None:
+    failed = ours(owed=LOAD_FAILED, last_error="ENOMEM")
+    record = recognised(CRASH, seen(crash=False), failed)
+    assert (record.owed, record.last_error) == (LOAD_FAILED, "ENOMEM")
+    again = recognised(CRASH, seen(crash=False), record)
+    assert again == record
+
+
+def test_a_load_that_failed_owes_nothing_while_the_old_image_is_there() -> None:
+    assert recognised(CRASH, seen(), ours(owed=LOAD_FAILED)).owed == ""
+    assert recognised(CRASH, seen(), ours(owed="the configuration was reloaded")).owed
+
+
+INTENT = Intent(pair=PAIR, fingerprint_before="ours", ram=gib(*range(9)), online=gib(*range(6)))
+
+
+def test_an_interrupted_load_that_left_none_is_owed() -> None:
+    for image, look in ((CRASH, seen(crash=False)), (REBOOT, seen(reboot=False))):
+        record = recognised(image, look, ours(intent=INTENT))
+        assert (record.owed, record.intent) == ("the load before was interrupted", None)
+
+
+def test_an_interrupted_load_that_never_began_leaves_the_record() -> None:
+    known = ours(uncured=MISSING)
+    assert recognised(CRASH, seen(), known.model_copy(update={"intent": INTENT})) == known
+    someones = foreign()
+    assert recognised(CRASH, seen(), someones.model_copy(update={"intent": INTENT})) == someones
+
+
+@pytest.mark.parametrize("before", ["ours", ""])
+def test_an_interrupted_load_that_came_through_is_ours(before: str) -> None:
+    intent = INTENT.model_copy(update={"fingerprint_before": before})
+    record = recognised(CRASH, seen(fingerprint="new"), foreign(intent=intent, owed="it was"))
+    assert record.ours
+    assert record.intent is None
+    assert (record.ram, record.online) == (INTENT.ram, INTENT.online)
+    assert (record.fingerprint, record.owed, record.load_count) == ("new", "", 1)
+
+
+def test_an_interrupted_reboot_load_counts_with_the_map_of_either_image() -> None:
+    record = recognised(REBOOT, seen(), ours(ram=gib(0, 20), online=gib(0, 20), intent=INTENT))
+    assert record.ram == gib(*range(9), 20)
+    assert record.online == gib(*range(6), 20)
+    assert record.segments is None
+
+
+def test_an_interrupted_load_over_a_foreign_reboot_image_keeps_its_baseline() -> None:
+    record = recognised(REBOOT, seen(), foreign(intent=INTENT))
+    assert record.online == gib(*range(8))
+
+
+# Whatever comes
+
+block_numbers = st.sets(st.integers(0, 9), min_size=1)
+ranges = block_numbers.map(lambda numbers: gib(*numbers))
+drifts = st.builds(
+    Drift,
+    st.just(RangeSet()) | ranges,
+    st.just(RangeSet()) | ranges,
+    st.just(()) | st.just(("cpu1",)),
+)
+intents = st.builds(
+    Intent,
+    pair=st.just(PAIR),
+    fingerprint_before=st.sampled_from(["", "ours"]),
+    ram=ranges,
+    online=ranges,
+)
+records = st.builds(
+    ImageRecord,
+    ours=st.booleans(),
+    pair=st.none() | st.just(PAIR) | st.just(DIFFERENT.pair),
+    ram=st.none() | ranges,
+    online=st.none() | ranges,
+    segments=st.none() | ranges,
+    landing=st.none() | st.builds(Landing, ram=ranges, segments=ranges),
+    fingerprint=st.sampled_from(["", "ours", "another"]),
+    intent=st.none() | intents,
+    owed=st.sampled_from(["", "it is", LOAD_FAILED]),
+    uncured=drifts,
+    last_error=st.sampled_from(["", "a failure"]),
+)
+ledgers = st.builds(Ledger, boot_id=st.just("this-boot"), crash=records, reboot=records)
+looks = st.builds(
+    seen,
+    present=block_numbers,
+    offline=st.sets(st.integers(0, 9)),
+    crash=st.sampled_from([True, False, None]),
+    reboot=st.sampled_from([True, False, None]),
+    drift=drifts,
+    header=st.booleans(),
+    reserved=st.booleans(),
+    load_disabled=st.booleans(),
+    limit_panic=st.integers(-1, 1),
+    limit_reboot=st.integers(-1, 1),
+    zones=st.dictionaries(st.integers(0, 9), st.sampled_from(["Normal", "Movable", "none"])),
+)
+looks |= looks.map(lambda look: replace(look, map=None, header=None, problem="hidden"))
+modes = st.sampled_from([mode.value for mode in Mode])
+quiet_modes = st.sampled_from(["follow", "observe", "off"])
+configs = st.builds(configured, modes, modes) | st.builds(
+    configured, quiet_modes, quiet_modes, st.just(False)
+)
+
+
+@given(looks, ledgers, configs)
+def test_never(look: Observation, ledger: Ledger, settings: Config) -> None:
+    for step in reconcile(look, recognise(look, ledger), settings):
+        image = settings.image(step.image)
+        if image.mode in (Mode.OBSERVE, Mode.OFF):
+            assert step.action is None
+        if isinstance(step.action, Load):
+            assert image.files is not None
+            assert not obstacle_to_load(step.image, look, image)
+            assert not step.verdict.danger
+        if isinstance(step.action, Unload):
+            assert step.image is REBOOT, "a crash image is replaced, never unloaded"
+            assert look.reboot_loaded
+            assert not look.load_disabled
+            assert look.limit_reboot != 0
+        assert step.action is None or not step.held
+        assert "0x" not in step.verdict.reason + step.held
+
+
+@given(looks, ledgers)
+def test_recognising_twice_is_recognising_once(look: Observation, ledger: Ledger) -> None:
+    once = recognise(look, ledger)
+    assert recognise(look, once) == once
+
+
+@given(looks, ledgers)
+def test_nothing_is_ours_or_expected_where_nothing_is_loaded(
+    look: Observation, ledger: Ledger
+) -> None:
+    for image in ImageName:
+        record = recognise(look, ledger).of(image)
+        assert record.intent is None
+        if not look.loaded(image):
+            assert not record.ours
+            assert record.ram is None
+
+
+@given(looks, ledgers)
+def test_a_reboot_image_over_memory_that_went_never_stays(
+    look: Observation, ledger: Ledger
+) -> None:
+    ledger = recognise(look, ledger)
+    step = step_for(REBOOT, look, ledger, config.from_tables({"reboot": {"mode": "follow"}}, {}))
+    segments = ledger.reboot.segments
+    if look.reboot_loaded and segments and segments - look.online:
+        assert isinstance(step.action, Unload) or "cannot be unloaded" in step.held
