@@ -54,7 +54,7 @@ class Cache:
         """Return the directory of `kind` made from `inputs`; call `build(empty_dir)` if need be."""
         path = self.root / f"{kind}-{digest(inputs)}"
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._lock(kind):
+        with self._lock(path.name):
             if not path.is_dir():
                 partial = self.root / f".{path.name}.partial"
                 shutil.rmtree(partial, ignore_errors=True)
@@ -69,8 +69,8 @@ class Cache:
         return path
 
     @contextlib.contextmanager
-    def _lock(self, kind: str) -> Iterator[None]:
-        with (self.root / f".{kind}.lock").open("w") as file:
+    def _lock(self, name: str) -> Iterator[None]:
+        with (self.root / f".{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -81,3 +81,4 @@ class Cache:
         for old in found[KEEP:]:
             if old != keep:
                 shutil.rmtree(old, ignore_errors=True)
+                (self.root / f".{old.name}.lock").unlink(missing_ok=True)

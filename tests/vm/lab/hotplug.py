@@ -69,6 +69,17 @@ def plug_dimm(
     return next(d for d in dimms(qmp) if d.id == name)
 
 
+def unplug_dimm(qmp: Qmp, name: str, timeout: float) -> None:
+    """Remove a DIMM and what backs it."""
+    finish_unplug(qmp, name, request_unplug(qmp, name), timeout)
+    qmp.command("object-del", id=f"memory-{name}")
+
+
+def unplug_cpu(qmp: Qmp, name: str, timeout: float) -> None:
+    """Remove a CPU that plug_cpu() added."""
+    finish_unplug(qmp, name, request_unplug(qmp, name), timeout)
+
+
 def request_unplug(qmp: Qmp, name: str) -> int:
     """Ask the guest to give a device back; return the event index to wait from."""
     since = len(qmp.events)
@@ -76,23 +87,25 @@ def request_unplug(qmp: Qmp, name: str) -> int:
     return since
 
 
-def finish_unplug_dimm(qmp: Qmp, name: str, since: int, timeout: float) -> None:
-    """Wait until a requested DIMM removal is over; raise HotplugRefused when the guest declines."""
+def finish_unplug(qmp: Qmp, name: str, since: int, timeout: float) -> None:
+    """Wait until a requested removal is over; raise HotplugRefused when the guest declines."""
 
-    def over(event: Event) -> bool:
+    def deleted(event: Event) -> bool:
+        # QEMU announces a CPU only by its local APIC, as "/machine/peripheral/NAME/lapic".
+        path = str(event.data.get("path", "")).split("/")
+        return event.name == "DEVICE_DELETED" and (name in path or name == event.data.get("device"))
+
+    def refused(event: Event) -> bool:
         if event.name in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
             return event.data.get("device") == name
-        if event.name == "DEVICE_DELETED":
-            return event.data.get("device") == name
-        return (
-            _is_ost(event, name, _OST_EJECT)
-            and event.data["info"]["status"] not in (_OST_SUCCESS, _OST_EJECT_IN_PROGRESS)
-        )  # fmt: skip
+        return _is_ost(event, name, _OST_EJECT) and event.data["info"]["status"] not in (
+            _OST_SUCCESS,
+            _OST_EJECT_IN_PROGRESS,
+        )
 
-    event = qmp.wait_event(over, since, timeout)
-    if event.name != "DEVICE_DELETED":
-        raise HotplugRefused(f"the guest did not give back DIMM {name}: {dict(event.data)}")
-    qmp.command("object-del", id=f"memory-{name}")
+    event = qmp.wait_event(lambda e: deleted(e) or refused(e), since, timeout)
+    if refused(event):
+        raise HotplugRefused(f"the guest did not give back {name}: {dict(event.data)}")
 
 
 def dimms(qmp: Qmp) -> list[Dimm]:
@@ -107,8 +120,8 @@ def plug_cpu(qmp: Qmp, timeout: float) -> str:
     free = [c for c in qmp.command("query-hotpluggable-cpus") if "qom-path" not in c]
     if not free:
         raise LabError("all CPUs of the machine are plugged")
-    slot = min(free, key=lambda c: tuple(sorted(c["props"].items())))
-    name = "cpu-" + "-".join(str(v) for _, v in sorted(slot["props"].items()))
+    slot = min(free, key=lambda c: int(c["props"]["socket-id"]))
+    name = f"cpu{slot['props']['socket-id']}"
     qmp.command("device_add", driver=slot["type"], id=name, **slot["props"])
     answer = qmp.wait_event(
         lambda e: (
@@ -123,12 +136,10 @@ def plug_cpu(qmp: Qmp, timeout: float) -> str:
     return name
 
 
-def unplug_cpu(qmp: Qmp, name: str, timeout: float) -> None:
-    """Take a CPU away that plug_cpu() added."""
-    since = request_unplug(qmp, name)
-    qmp.wait_event(
-        lambda e: e.name == "DEVICE_DELETED" and e.data.get("device") == name, since, timeout
-    )
+def count_list(text: str) -> int:
+    """How many numbers a kernel list such as "0-2,5" names."""
+    pairs = (part.partition("-") for part in text.split(",") if part)
+    return sum(int(last or first) - int(first) + 1 for first, _, last in pairs)
 
 
 def _is_ost(event: Event, name: str, source: int) -> bool:

@@ -51,10 +51,8 @@ class Qmp:
         self._listener = EventListener()
         self._client.register_listener(self._listener)
         self._await(self._client.connect(connection), 60)
-        self._tasks = [
+        for task in (self._collect(), self._watch()):
             asyncio.run_coroutine_threadsafe(task, self._loop)
-            for task in (self._collect(), self._watch())
-        ]
 
     def command(self, name: str, **arguments: object) -> Any:
         """Run a command and return its result; an underscore in an argument becomes a hyphen.
@@ -81,7 +79,7 @@ class Qmp:
                 if self._gone:
                     raise MachineDied("QEMU ended while the lab waited for an event")
                 if not self._arrived.wait(deadline - time.monotonic()):
-                    seen = [e.name for e in self.events]
+                    seen = [(e.name, dict(e.data)) for e in self.events]
                     raise LabTimeout(f"no such event within {timeout:g} s; seen: {seen}")
 
     def close(self) -> None:
@@ -91,8 +89,7 @@ class Qmp:
         # Whatever ended the session (often EOFError: QEMU is gone) is raised once more here.
         with contextlib.suppress(LabError, OSError, EOFError):
             self._await(self._client.disconnect(), 10)
-        for task in self._tasks:
-            task.cancel()
+        self._await(self._cancel_all(), 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -107,6 +104,12 @@ class Qmp:
         with self._arrived:
             self._gone = True
             self._arrived.notify_all()
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _add(self, event: Event) -> None:
         with self._arrived:

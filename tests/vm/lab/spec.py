@@ -26,11 +26,15 @@ class Spec:
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for all that a snapshot depends on (not disks and sockets)."""
+        # max-ram-below-4g: with all boot memory below 4 GiB, the first DIMM would be the guest's
+        # whole ZONE_NORMAL, so the kernel would put page tables there first of all and could never
+        # give it back. A zone that exists from the start fills hot-added memory last.
+        # A socket per CPU: Linux takes no CPU into a package that has been up since boot.
         return [
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-machine", "pc", *accelerator(),
+            "-machine", "pc,max-ram-below-4g=512M", *accelerator(),
             "-m", f"{self.memory},slots={self.slots},maxmem={self.maxmem}",
-            "-smp", f"{self.cpus},maxcpus={self.maxcpus}",
+            "-smp", f"{self.cpus},maxcpus={self.maxcpus},sockets={self.maxcpus},cores=1,threads=1",
             "-kernel", str(self.vmlinuz), "-initrd", str(self.initramfs),
             "-append", f"{_BASE_CMDLINE} {self.cmdline}".strip(),
         ]  # fmt: skip
