@@ -32,7 +32,7 @@ _PT_NOTE = 4
 _PN_XNUM = 0xFFFF
 _PHYSICAL_BITS = 56
 
-_SCAN_CHUNK = 4 << 20
+_SCAN_CHUNK = 1 << 20
 _STABLE_TRIES = 5
 
 
@@ -93,13 +93,16 @@ def find(kcore: Kcore, regions: RangeSet, hint: int | None, machine: str) -> Cor
             return _read_stable(kcore, address, region)
         except HeaderError as error:
             reasons.append(f"at {address:#x}: {error}")
-    if not _any_bytes(kcore, regions):
+    zeros = True
+    for region, start, data in _chunks(kcore, regions):
+        zeros = zeros and data == bytes(len(data))
+        for address in _candidates(region, start, data):
+            try:
+                return _read_stable(kcore, address, region)
+            except HeaderError as error:
+                reasons.append(f"at {address:#x}: {error}")
+    if zeros:
         raise Unreadable(f"the crash region ({regions}) reads as zeros: the kernel has it unmapped")
-    for region, address in _scan(kcore, regions):
-        try:
-            return _read_stable(kcore, address, region)
-        except HeaderError as error:
-            reasons.append(f"at {address:#x}: {error}")
     raise HeaderError(f"no elfcorehdr in the crash region ({regions}); {'; '.join(reasons[-4:])}")
 
 
@@ -171,29 +174,24 @@ def _guesses(regions: RangeSet, hint: int | None) -> Iterator[tuple[Range, int]]
     yield from ((r, r.start) for r in regions if r.start != hint and r.size >= _EHDR_SIZE)
 
 
-def _scan(kcore: Kcore, regions: RangeSet) -> Iterator[tuple[Range, int]]:
-    """Page-aligned addresses of ELF magic, from the top.
-
-    kexec-tools (x86 and arm64) and the kernel on arm64 place the header before all else, so at the
-    top; what an earlier load left behind lies below it.
-    """
-    for region, start, data in _chunks(kcore, regions):
-        at = data.rfind(_MAGIC)
-        while at >= 0:
-            if (start + at) % PAGE == 0 and start + at <= region.end - _EHDR_SIZE:
-                yield region, start + at
-            at = data.rfind(_MAGIC, 0, at)
-
-
-def _any_bytes(kcore: Kcore, regions: RangeSet) -> bool:
-    return any(data != bytes(len(data)) for _, _, data in _chunks(kcore, regions))
-
-
 def _chunks(kcore: Kcore, regions: RangeSet) -> Iterator[tuple[Range, int, bytes]]:
-    """(region, address, its bytes) from the top down, each address page-aligned."""
+    """(region, page-aligned address, the bytes there), all of `regions` from the top down.
+
+    kexec-tools (x86 and arm64) and the kernel on arm64 place the header before all else, so near
+    the top; what an earlier load left behind lies below it.
+    """
     for region in reversed(regions.ranges):
         end = region.end
         while end > region.start:
             start = max(region.start, (end - _SCAN_CHUNK) // PAGE * PAGE)
             yield region, start, kcore.read(start, end - start)
             end = start
+
+
+def _candidates(region: Range, start: int, data: bytes) -> Iterator[int]:
+    """Page-aligned addresses of ELF magic, from the top down."""
+    at = data.rfind(_MAGIC)
+    while at >= 0:
+        if (start + at) % PAGE == 0 and start + at <= region.end - _EHDR_SIZE:
+            yield start + at
+        at = data.rfind(_MAGIC, 0, at)

@@ -14,8 +14,8 @@ from kexecwatchd.model import Segment
 
 from .trees import DATA, populate
 
-CRASH = (DATA / "kmsg-crash-x86").read_text().splitlines()
-REBOOT = (DATA / "kmsg-reboot-x86").read_text().splitlines()
+CRASH = (DATA / "kmsg-crash-7.3").read_text().splitlines()
+REBOOT = (DATA / "kmsg-reboot-7.3").read_text().splitlines()
 
 
 class TestKernelLog:
@@ -91,13 +91,13 @@ class TestPlacement:
         assert parse_placement(CRASH) == Placement(
             type=1,
             segments=(
-                Segment(0x2F000000, 0xE1000),
-                Segment(0x3EFFB000, 0x5000),
-                Segment(0x3EFF7000, 0x4000),
-                Segment(0x3B000000, 0x37EF000),
-                Segment(0x3AE39000, 0x1C7000),
+                Segment(0xF000000, 0xE1000),
+                Segment(0x1EFFB000, 0x5000),
+                Segment(0x1EFF9000, 0x2000),
+                Segment(0x1B000000, 0x3E4E000),
+                Segment(0x1AE1C000, 0x1E4000),
             ),
-            elfcorehdr=0x2F000000,
+            elfcorehdr=0xF000000,
         )
 
     def test_a_reboot_image_has_no_header(self) -> None:
@@ -105,7 +105,7 @@ class TestPlacement:
         assert placement is not None
         assert (placement.type, placement.elfcorehdr) == (0, None)
         assert [s.mem for s in placement.segments] == [
-            0x13FFFB000, 0x13FFF7000, 0x13C600000, 0x13C438000,
+            0x11FFFB000, 0x11FFF9000, 0x11C000000, 0x11BE1C000,
         ]  # fmt: skip
 
     def test_the_last_complete_one_counts(self) -> None:
