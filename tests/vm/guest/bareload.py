@@ -30,7 +30,10 @@ syscall = ctypes.CDLL(None, use_errno=True).syscall
 image = options.what.removeprefix("unload-")
 flags = (ON_CRASH if image == "crash" else 0) | (DEBUG if options.debug else 0)
 if options.what.startswith("unload-"):
-    arguments = (-1, -1, ctypes.c_ulong(0), None, ctypes.c_ulong(flags | UNLOAD))
+    arguments: tuple[object, ...] = (
+        *(-1, -1, ctypes.c_ulong(0), None),
+        ctypes.c_ulong(flags | UNLOAD),
+    )
 else:
     kernel = os.open(options.kernel, os.O_RDONLY)
     initrd = os.open(options.initrd, os.O_RDONLY)

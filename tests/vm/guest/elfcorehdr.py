@@ -10,12 +10,14 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Iterator
 
 PAGE = 4096
+Header = tuple[int, int, int, int]
 PT_LOAD, PT_NOTE, ET_CORE = 1, 4, 4
 
 
-def program_headers(data):
+def program_headers(data: bytes) -> Iterator[Header]:
     """(p_type, p_offset, p_paddr, p_memsz) of each program header of an ELF64 file."""
     (offset,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
@@ -28,14 +30,14 @@ core = os.open("/proc/kcore", os.O_RDONLY)
 mapped = [h for h in program_headers(os.pread(core, 1 << 20, 0)) if h[0] == PT_LOAD]
 
 
-def physical(address, size):
+def physical(address: int, size: int) -> bytes:
     for _, offset, start, memory in mapped:
         if start <= address < start + memory:
             return os.pread(core, size, offset + address - start)
     return b""
 
 
-def regions():
+def regions() -> Iterator[tuple[int, int]]:
     with open("/proc/iomem") as iomem:
         for line in iomem:
             if line.strip().endswith("Crash kernel"):
@@ -43,7 +45,7 @@ def regions():
                 yield int(start, 16), int(end, 16) + 1
 
 
-def headers():
+def headers() -> Iterator[tuple[int, list[Header]]]:
     """Everything in the crash regions that has the look of an elfcorehdr."""
     for start, end in regions():
         for address in range(start, end, PAGE):

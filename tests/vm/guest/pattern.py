@@ -25,7 +25,7 @@ pattern = os.urandom(PAGE)
 pagemap = os.open("/proc/self/pagemap", os.O_RDONLY)
 
 
-def page_inside(low):
+def page_inside(low: int) -> tuple[int, int] | None:
     """(offset, physical address) of a page of the block at `low` in the wanted range, or None."""
     data = os.pread(pagemap, STEP // PAGE * 8, low // PAGE * 8)
     for number, (entry,) in enumerate(struct.iter_unpack("=Q", data)):
@@ -34,7 +34,7 @@ def page_inside(low):
     return None
 
 
-def find():
+def find() -> tuple[list[mmap.mmap], int, int]:
     """Take memory until some of it is in the range; (what was taken, virtual, physical)."""
     kept = []
     while True:

@@ -14,16 +14,18 @@ import time
 PATHS = ("/sys/kernel/kexec/crash_loaded", "/sys/kernel/kexec_crash_loaded")
 
 fd = os.open(next(path for path in PATHS if os.path.exists(path)), os.O_RDONLY)
-stop = []
+stop: list[int] = []
 signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
-transitions, unarmed, polls, state = [], 0.0, 0, None
+transitions: list[tuple[float, int]] = []
+unarmed, polls = 0.0, 0
+state: int | None = None
 while not stop:
     now, seen = time.monotonic(), int(os.pread(fd, 1, 0))
     polls += 1
     if seen != state:
         if state == 0:
             unarmed += now - transitions[-1][0]
-        transitions.append([now, seen])
+        transitions.append((now, seen))
         state = seen
 if state == 0:
     unarmed += time.monotonic() - transitions[-1][0]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Booted kernels to test on: Debian in QEMU, with memory and CPUs to plug, crash and kexec.
 
-    with Lab().machine("6.12") as vm:
-        vm.plug_dimm("d0", "512M")
-        print(vm.run("cat /proc/iomem").text)
+with Lab().machine("6.12") as vm:
+    vm.plug_dimm("d0", "512M")
+    print(vm.run("cat /proc/iomem").text)
 """
 
 from .agent import Result

@@ -15,8 +15,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+#: What a content hash takes in: files by what is in them.
+Input = str | bytes | Path
+
 #: How many versions of one kind of artefact stay (the most recently used ones).
-KEEP = 3
+KEEP = 2
 
 
 def checkout_root() -> Path:
@@ -30,7 +33,7 @@ def default_directory() -> Path:
     return Path(override) if override else checkout_root() / "build" / "lab"
 
 
-def digest(parts: Iterable[str | bytes | Path]) -> str:
+def digest(parts: Iterable[Input]) -> str:
     """A short hash of texts, bytes and files' contents, in order."""
     total = hashlib.sha256()
     for part in parts:
@@ -48,9 +51,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def artefact(
-        self, kind: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path], None]
-    ) -> Path:
+    def artefact(self, kind: str, inputs: Iterable[Input], build: Callable[[Path], None]) -> Path:
         """Return the directory of `kind` made from `inputs`; call `build(empty_dir)` if need be."""
         path = self.root / f"{kind}-{digest(inputs)}"
         self.root.mkdir(parents=True, exist_ok=True)

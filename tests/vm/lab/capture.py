@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from .agent import Agent, Result
 
@@ -49,6 +50,7 @@ class Capture:
         return [
             (n["n_name"], str(n["n_type"]), n["n_descdata"])
             for s in self._header.iter_segments("PT_NOTE")
+            if isinstance(s, NoteSegment)
             for n in s.iter_notes()
         ]
 

@@ -47,7 +47,9 @@ class Archive:
         self._entry("TRAILER!!!", 0)
         return bytes(self._data)
 
-    def _entry(self, path: str, mode: int, data: bytes = b"", rdev: tuple[int, int] = (0, 0)) -> None:
+    def _entry(
+        self, path: str, mode: int, data: bytes = b"", rdev: tuple[int, int] = (0, 0)
+    ) -> None:
         name = path.strip("/").encode() + b"\0"
         self._inode += 1
         fields = (self._inode, mode, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(name), 0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import base, host
-from .cache import Cache
+from .cache import Cache, Input
 from .initramfs import GUEST
 from .kernels import Kernel
 from .report import progress
@@ -25,7 +25,7 @@ _AGENT_UNIT = "lab-agent.service"
 def build(cache: Cache, kernels: Sequence[tuple[Kernel, Path]]) -> Path:
     """Return the path of the raw ext4 image that holds `kernels`, pairs of kernel and initramfs."""
     root = base.build(cache)
-    inputs: list[str | bytes | Path] = [Path(__file__), root.parent.name, *sorted(_guest_files())]
+    inputs: list[Input] = [Path(__file__), root.parent.name, *sorted(_guest_files())]
     inputs += [str(p.name) for p in sorted(_guest_files())]
     for kernel, initramfs in kernels:
         inputs += [kernel.directory.name, initramfs.parent.name]

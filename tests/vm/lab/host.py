@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+
 from .report import LabError, LabUnavailable
 
 #: program -> Debian package. Everything the lab runs is in here.
@@ -26,7 +28,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def missing() -> list[str]:
-    """What this host lacks, one line each ("PROGRAM (package PACKAGE)"); empty when all is there."""
+    """What this host lacks, as "PROGRAM (package PACKAGE)"; empty when all is there."""
     lacking = [f"{p} (package {pkg})" for p, pkg in PROGRAMS.items() if _which(p) is None]
     if not _is_static(BUSYBOX):
         lacking.append(f"a static {BUSYBOX} (package busybox-static)")
@@ -77,8 +79,6 @@ def _which(program: str) -> str | None:
 
 def _is_static(program: Path) -> bool:
     """True for an ELF file without PT_INTERP: it is to run in an initramfs without libraries."""
-    from elftools.elf.elffile import ELFFile
-
     try:
         with program.open("rb") as file:
             return all(s["p_type"] != "PT_INTERP" for s in ELFFile(file).iter_segments())

@@ -11,7 +11,7 @@ import gzip
 from pathlib import Path
 
 from . import cpio, host
-from .cache import Cache
+from .cache import Cache, Input
 from .kernels import Kernel
 
 GUEST = Path(__file__).resolve().parents[1] / "guest"
@@ -21,7 +21,13 @@ _SCRIPTS = ("init", "agent.sh")
 def build(cache: Cache, kernel: Kernel) -> Path:
     """Return the path of the initramfs for `kernel`, from the cache or newly built."""
     scripts = [GUEST / name for name in _SCRIPTS]
-    inputs = [Path(__file__), Path(cpio.__file__), host.BUSYBOX, *scripts, kernel.directory.name]
+    inputs: list[Input] = [
+        Path(__file__),
+        Path(cpio.__file__),
+        host.BUSYBOX,
+        *scripts,
+        kernel.directory.name,
+    ]
 
     def write(directory: Path) -> None:
         (directory / "initrd.img").write_bytes(_archive(kernel))
@@ -39,8 +45,8 @@ def _archive(kernel: Kernel) -> bytes:
     archive.symlink("bin/sh", "busybox")
     for name in _SCRIPTS:
         archive.file(name, (GUEST / name).read_bytes(), 0o755)
-    for path in kernel.boot_modules:
-        archive.file(f"modules/{path.name}", path.read_bytes())
+    for module in kernel.boot_modules:
+        archive.file(f"modules/{module.name}", module.read_bytes())
     archive.file("modules/order", "".join(f"{p.name}\n" for p in kernel.boot_modules).encode())
     # Level 1: unpacking under emulation costs more than the few bytes that level 9 would save.
     return gzip.compress(archive.finish(), compresslevel=1, mtime=0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import host, modules
-from .cache import Cache
+from .cache import Cache, Input
 from .report import LabError, progress
 
 
@@ -73,7 +73,7 @@ def fetch(cache: Cache, name: str) -> Kernel:
     """Return the kernel of that name, from the cache or from the archive."""
     if name not in KERNELS:
         raise LabError(f"no kernel {name!r} in the lab; there are: {', '.join(KERNELS)}")
-    inputs = [Path(__file__), Path(modules.__file__), name]
+    inputs: list[Input] = [Path(__file__), Path(modules.__file__), name]
     directory = cache.artefact(f"kernel-{name}", inputs, lambda d: _fetch(name, d))
     return Kernel(name, (directory / "release").read_text(), directory)
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import cache as once
 from pathlib import Path
 
-from . import disk, host, initramfs, kernels, snapshot
+from . import disk, host, initramfs, kernels
 from . import machine as machine_module
-from .cache import Cache, default_directory
+from . import snapshot as snapshots
+from .cache import Cache, Input, default_directory, digest
 from .machine import Machine
 from .report import progress
 from .spec import Spec
@@ -27,9 +28,6 @@ class Lab:
     def __init__(self, directory: Path | None = None) -> None:
         host.require()
         self.cache = Cache(directory or default_directory())
-        self.cache.root.mkdir(parents=True, exist_ok=True)
-        self._empty = self.cache.root / "empty"
-        self._empty.touch()
 
     def prepare(self) -> Path:
         """Build the disk with all kernels (about a minute the first time); return its path."""
@@ -60,27 +58,34 @@ class Lab:
         packaged, initrd = self._kernel(kernel)
         image = self.prepare()
         spec = Spec(packaged.vmlinuz, initrd, cmdline=cmdline, memory=memory, maxmem=maxmem)
-        source = payload or self._empty
         what = f"{kernel} {cmdline}".strip()
         if not snapshot:
             progress(f"booting {what} (about half a minute)…")
-            return _snapshot.fresh(spec, image, source, install)
+            return snapshots.fresh(spec, image, payload, install)
 
-        def save(directory: Path) -> None:
-            progress(f"booting {what} to save it (about half a minute)…")
-            _snapshot.save(spec, image, source, install, directory)
+        def boot(directory: Path) -> None:
+            progress(f"booting {what}, to be saved (about half a minute)…")
+            snapshots.save_booted(spec, image, directory)
 
-        recipe = [Path(m.__file__) for m in (_snapshot, machine_module) if m.__file__]
-        inputs: list[str | bytes | Path] = [*recipe, source, image.parent.name, _qemu_version()]
-        inputs += [packaged.directory.name, initrd.parent.name, *spec.arguments(), *install]
-        return _snapshot.restore(spec, self.cache.artefact(f"snapshot-{kernel}", inputs, save))
+        recipe = [Path(m.__file__) for m in (snapshots, machine_module) if m.__file__]
+        names = [image.parent.name, packaged.directory.name, initrd.parent.name]
+        # One kind per machine: the cache keeps the latest few of each kind.
+        kind = f"{kernel}-{digest([cmdline, memory, maxmem])[:6]}"
+        inputs: list[Input] = [*recipe, *names, *spec.arguments(), _qemu_version()]
+        saved = self.cache.artefact(f"booted-{kind}", inputs, boot)
+        if payload is None and not install:
+            return snapshots.restore(spec, saved)
+
+        def add(directory: Path) -> None:
+            progress(f"installing on {what} (some seconds)…")
+            snapshots.save_installed(spec, saved, payload, install, directory)
+
+        inputs = [saved.name, *([payload] if payload else []), *install]
+        return snapshots.restore(spec, self.cache.artefact(f"installed-{kind}", inputs, add))
 
     def _kernel(self, name: str) -> tuple[kernels.Kernel, Path]:
         kernel = kernels.fetch(self.cache, name)
         return kernel, initramfs.build(self.cache, kernel)
-
-
-_snapshot = snapshot
 
 
 @once

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import shlex
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -230,6 +231,15 @@ class Machine:
             tail = "\n".join(self.console.text().splitlines()[-40:])
             error.add_note(f"The end of the guest's console:\n{tail}")
         self.close()
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """End the machine when the block raises; leave it running when it does not."""
+        try:
+            yield
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
 
     def _end(self) -> None:
         self._closed = True

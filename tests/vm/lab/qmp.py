@@ -96,7 +96,8 @@ class Qmp:
 
     async def _collect(self) -> None:
         async for message in self._listener:
-            self._add(Event(str(message["event"]), dict(message.get("data", {}))))
+            data = message.get("data")
+            self._add(Event(str(message["event"]), data if isinstance(data, dict) else {}))
 
     async def _watch(self) -> None:
         while await self._client.runstate_changed() == Runstate.RUNNING:

@@ -32,7 +32,7 @@ class Spec:
         # A socket per CPU: Linux takes no CPU into a package that has been up since boot.
         return [
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-machine", "pc,max-ram-below-4g=512M", *accelerator(),
+            "-machine", "pc,max-ram-below-4g=768M", *accelerator(),
             "-m", f"{self.memory},slots={self.slots},maxmem={self.maxmem}",
             "-smp", f"{self.cpus},maxcpus={self.maxcpus},sockets={self.maxcpus},cores=1,threads=1",
             "-kernel", str(self.vmlinuz), "-initrd", str(self.initramfs),
