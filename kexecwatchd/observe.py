@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,10 @@ from kexecwatchd.model import Blocks, CoreHeader, Drift, MemoryMap, Observation
 # How much of the crash region's end identifies the image: x86 places purgatory (with the digests
 # of all segments) and the command line there, arm64 the device tree with its random seeds.
 FINGERPRINT_BYTES = 128 << 10
+
+
+# 0x12ab, 0x12ab-0x12ff and, as /proc/iomem writes them, 12ab-12ff.
+_ADDRESS = re.compile(r"0x[0-9a-f]+(?:-0x[0-9a-f]+)?|\b[0-9a-f]{4,}-[0-9a-f]{4,}\b")
 
 
 class Observer:
@@ -64,7 +69,7 @@ class Observer:
         try:
             return iomem.read_memory_map(self._root), ""
         except (OSError, ValueError) as error:
-            return None, f"the memory map cannot be read: {error}"
+            return None, f"the memory map cannot be read: {_without_addresses(error)}"
 
     def _with_header(
         self, seen: Observation, memory: MemoryMap, state: KexecState, hint: int | None
@@ -76,9 +81,14 @@ class Observer:
                 fingerprint = _fingerprint(core, memory, header)
             notes = cpus.crash_notes(self._root)
         except (OSError, ValueError) as error:
-            return replace(seen, header_problem=str(error))
+            return replace(seen, header_problem=_without_addresses(error))
         drift: Drift = elfcorehdr.compare(header, memory, state.crash_cma, notes, self._machine)
         return replace(seen, header=header, drift=drift, fingerprint=fingerprint)
+
+
+def _without_addresses(error: Exception) -> str:
+    """The message for everyone's eyes: physical addresses are root's alone."""
+    return _ADDRESS.sub("[address]", str(error))
 
 
 def _fingerprint(core: Kcore, memory: MemoryMap, header: CoreHeader) -> str:
