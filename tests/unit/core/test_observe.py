@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One look: what is read, what is read again, and what is said when something cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
+from kexecwatchd.ledger import ImageRecord, Ledger
+from kexecwatchd.model import BlockState, Drift
+from kexecwatchd.observe import FINGERPRINT_BYTES, Observer
+from kexecwatchd.ranges import RangeSet
+from tests.fake_kernel import BLOCK, BOOT_RAM, CMDLINE, CRASH_REGION, DIMM, FakeKernel
+
+NOTHING_KNOWN = Ledger(boot_id="a-boot")
+DIMM_RANGE = RangeSet.of((DIMM * BLOCK, (DIMM + 4) * BLOCK))
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> FakeKernel:
+    return FakeKernel(tmp_path)
+
+
+@pytest.fixture
+def observer(kernel: FakeKernel) -> Observer:
+    return Observer(kernel.root, "x86_64")
+
+
+def load_crash(kernel: FakeKernel, cmdline: str = CMDLINE) -> None:
+    kernel_fd = os.open(kernel.path("boot/vmlinuz"), os.O_RDONLY)
+    initrd_fd = os.open(kernel.path("boot/initrd.img"), os.O_RDONLY)
+    kernel.load(kernel_fd, initrd_fd, cmdline, KEXEC_FILE_ON_CRASH)
+    os.close(kernel_fd)
+    os.close(initrd_fd)
+
+
+def placed(segments: RangeSet) -> Ledger:
+    return Ledger(boot_id="a-boot", reboot=ImageRecord(segments=segments))
+
+
+def test_a_machine_without_images(observer: Observer) -> None:
+    seen = observer.look(NOTHING_KNOWN)
+    assert seen.map is not None
+    assert seen.map.system_ram == BOOT_RAM
+    assert seen.map.crash_regions == RangeSet([CRASH_REGION])
+    assert (seen.crash_loaded, seen.reboot_loaded) == (False, False)
+    assert (seen.header, seen.header_problem, seen.fingerprint) == (None, "", "")
+    assert (seen.load_disabled, seen.limit_panic, seen.limit_reboot) == (False, -1, -1)
+
+
+def test_a_crash_image_is_read_back_and_compared(kernel: FakeKernel, observer: Observer) -> None:
+    load_crash(kernel)
+    seen = observer.look(NOTHING_KNOWN)
+    assert seen.header is not None
+    assert seen.header.address == CRASH_REGION.start
+    assert seen.drift == Drift()
+    kernel.add_dimm()
+    kernel.add_cpu()
+    assert observer.look(NOTHING_KNOWN).drift == Drift(DIMM_RANGE, RangeSet(), ("cpu2",))
+
+
+def test_what_an_unload_left_behind_is_not_read(kernel: FakeKernel, observer: Observer) -> None:
+    load_crash(kernel)
+    kernel.unload(KEXEC_FILE_ON_CRASH)
+    assert observer.look(NOTHING_KNOWN).header is None
+
+
+def test_the_kernels_own_update_leaves_the_fingerprint(tmp_path: Path) -> None:
+    kernel = FakeKernel(tmp_path, crash_hotplug=True)
+    observer = Observer(tmp_path, "x86_64")
+    load_crash(kernel)
+    before = observer.look(NOTHING_KNOWN)
+    kernel.add_dimm()
+    after = observer.look(NOTHING_KNOWN)
+    assert after.header != before.header
+    assert after.fingerprint == before.fingerprint != ""
+
+
+def test_another_load_changes_the_fingerprint(kernel: FakeKernel, observer: Observer) -> None:
+    load_crash(kernel)
+    before = observer.look(NOTHING_KNOWN).fingerprint
+    load_crash(kernel)
+    assert observer.look(NOTHING_KNOWN).fingerprint != before
+
+
+def test_a_header_at_the_end_takes_no_part_in_the_fingerprint(
+    kernel: FakeKernel, observer: Observer
+) -> None:
+    """kexec-tools puts it there, where someone may update it."""
+    kernel.load_crash_by_kexec_tools()
+    before = observer.look(NOTHING_KNOWN)
+    assert before.header is not None
+    assert before.header.address > CRASH_REGION.end - FINGERPRINT_BYTES
+    kernel.put(before.header.address + 40, b"\x01")  # e_shoff, which nobody reads
+    after = observer.look(NOTHING_KNOWN)
+    assert after.fingerprint == before.fingerprint != ""
+
+
+def test_a_changed_block_is_read_again_and_others_are_not(
+    kernel: FakeKernel, observer: Observer
+) -> None:
+    observer.look(NOTHING_KNOWN)
+    for number in (1, 2):
+        kernel.write(f"sys/devices/system/memory/memory{number}/state", "offline\n")
+    seen = observer.look(NOTHING_KNOWN, changed={1})
+    assert seen.blocks.by_number[1].state is BlockState.OFFLINE
+    assert seen.blocks.by_number[2].state is BlockState.ONLINE
+    assert observer.look(NOTHING_KNOWN).blocks.by_number[2].state is BlockState.OFFLINE
+
+
+def test_blocks_under_the_reboot_image_are_read_at_every_look(
+    kernel: FakeKernel, observer: Observer
+) -> None:
+    """What is to be proven is read, not remembered; their zones too."""
+    kernel.add_dimm(zone="Movable")
+    observer.look(NOTHING_KNOWN)
+    kernel.write(f"sys/devices/system/memory/memory{DIMM}/state", "offline\n")
+    under = RangeSet.of((DIMM * BLOCK, DIMM * BLOCK + 4096))
+    seen = observer.look(placed(under), changed=set())
+    assert seen.blocks.by_number[DIMM].state is BlockState.OFFLINE
+    assert seen.zones == {DIMM: "Movable"}
+
+
+def test_a_segment_over_a_block_that_is_gone(kernel: FakeKernel, observer: Observer) -> None:
+    kernel.add_dimm()
+    observer.look(NOTHING_KNOWN)
+    kernel.remove_dimm()
+    seen = observer.look(placed(DIMM_RANGE), changed=set())
+    assert not seen.online & DIMM_RANGE
+
+
+def test_a_map_that_cannot_be_read(kernel: FakeKernel, observer: Observer) -> None:
+    load_crash(kernel)
+    kernel.path("proc/iomem").unlink()
+    seen = observer.look(NOTHING_KNOWN)
+    assert seen.map is None
+    assert "No such file" in seen.problem
+    assert seen.crash_loaded
+    assert seen.header is None
+
+
+UNREADABLE = {
+    "no elfcorehdr": lambda kernel: kernel.put(CRASH_REGION.start, b"\x7fELF" + bytes(60)),
+    "unmapped": lambda kernel: kernel.put(CRASH_REGION.start, bytes(CRASH_REGION.size)),
+    "a map of nonsense": lambda kernel: kernel.write("proc/iomem", "12345000-12344fff : x\n"),
+    "a note of nonsense": lambda kernel: kernel.write(
+        "sys/devices/system/cpu/cpu0/crash_notes", "?\n"
+    ),
+    "another region": lambda kernel: kernel.write(
+        "proc/iomem",
+        "00100000-3fffffff : System RAM\n  20000000-200fffff : Crash kernel\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_what_cannot_be_read_is_said_without_addresses(
+    kernel: FakeKernel, observer: Observer, how: str
+) -> None:
+    load_crash(kernel)
+    UNREADABLE[how](kernel)
+    seen = observer.look(NOTHING_KNOWN)
+    assert seen.header is None
+    told = seen.problem + seen.header_problem
+    assert told
+    assert "0x" not in told
+    for address in ("30000000", "12345000", "20000000"):
+        assert address not in told
+
+
+def test_a_refusal_is_said(
+    kernel: FakeKernel, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lockdown=confidentiality."""
+    load_crash(kernel)
+    opening = os.open
+
+    def refuse(path: Path, *arguments: int) -> int:
+        if str(path).endswith("proc/kcore"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        return opening(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    seen = observer.look(NOTHING_KNOWN)
+    assert seen.header is None
+    assert "Operation not permitted" in seen.header_problem
+    assert seen.map is not None

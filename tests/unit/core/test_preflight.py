@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is refused before the kernel is asked, since asking costs the image that was there."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kexecwatchd.model import MemoryMap
+from kexecwatchd.preflight import Paths, Refused, checked
+from kexecwatchd.ranges import RangeSet
+from tests.fake_kernel import CMDLINE, INIT_SIZE, FakeKernel, bzimage, cpio
+from tests.unit.core.cases import CRASH, REBOOT, gib, seen
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    return FakeKernel(tmp_path)
+
+
+def paths(kernel: FakeKernel, cmdline: str = CMDLINE) -> Paths:
+    return Paths(kernel.path("boot/vmlinuz"), kernel.path("boot/initrd.img"), cmdline)
+
+
+def refusal(kernel: FakeKernel, **changes: str) -> str:
+    """Why the pair is refused, "" when it is not."""
+    try:
+        with checked(paths(kernel, **changes), CRASH, seen(), kernel.root):
+            return ""
+    except Refused as reason:
+        return str(reason)
+
+
+def test_a_good_pair_is_open_until_the_end(kernel: FakeKernel) -> None:
+    with checked(paths(kernel), CRASH, seen(), kernel.root) as files:
+        assert os.pread(files.kernel_fd, 1 << 20, 0) == bzimage()
+        assert files.initrd_fd is not None
+        assert os.pread(files.initrd_fd, 1 << 20, 0) == cpio()
+        assert files.kernel_signature != files.initrd_signature != ""
+    for fd in (files.kernel_fd, files.initrd_fd):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_without_an_initrd(kernel: FakeKernel) -> None:
+    alone = Paths(kernel.path("boot/vmlinuz"), None, CMDLINE)
+    with checked(alone, CRASH, seen(), kernel.root) as files:
+        assert (files.initrd_fd, files.initrd_signature) == (None, "")
+
+
+@pytest.mark.parametrize("name", ["vmlinuz", "initrd.img"])
+def test_signatures_follow_the_files(kernel: FakeKernel, name: str) -> None:
+    def signatures() -> tuple[str, str]:
+        with checked(paths(kernel), CRASH, seen(), kernel.root) as files:
+            return files.kernel_signature, files.initrd_signature
+
+    before = signatures()
+    assert signatures() == before
+    path = kernel.path(f"boot/{name}")
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    os.replace(path.with_suffix(".new"), path)
+    assert [a == b for a, b in zip(signatures(), before, strict=True)] == [
+        name != "vmlinuz",
+        name != "initrd.img",
+    ]
+
+
+def be_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def be_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def be_a_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/nowhere")
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "removed": (Path.unlink, "No such file"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
+    "something else": (lambda path: path.write_bytes(b"\0\1" * 2000), ""),
+    "fifo": (be_a_fifo, "not a regular file"),
+    "directory": (be_a_directory, "not a regular file"),
+    "writable for all": (lambda path: path.chmod(0o666), "chmod go-w"),
+    "writable for the group": (lambda path: path.chmod(0o664), "chmod go-w"),
+    "a dangling link": (be_a_dangling_link, "No such file"),
+}
+
+
+@pytest.mark.parametrize("name", ["vmlinuz", "initrd.img"])
+@pytest.mark.parametrize("how", BAD_FILES)
+def test_a_bad_file_is_refused_by_name(kernel: FakeKernel, name: str, how: str) -> None:
+    spoil, words = BAD_FILES[how]
+    spoil(kernel.path(f"boot/{name}"))
+    told = refusal(kernel)
+    assert name in told
+    assert words in told
+
+
+def test_a_file_of_another_user_is_refused(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root gives files away")
+    os.chown(kernel.path("boot/vmlinuz"), 1234, 0)
+    assert "belongs to uid 1234" in refusal(kernel)
+
+
+def test_a_link_to_a_good_file_is_good(kernel: FakeKernel) -> None:
+    """/vmlinuz and /boot/vmlinuz are links on most machines."""
+    path = kernel.path("boot/vmlinuz")
+    path.rename(path.with_name("vmlinuz-6.12"))
+    path.symlink_to("vmlinuz-6.12")
+    assert refusal(kernel) == ""
+
+
+@pytest.mark.parametrize(("length", "good"), [(2047 - 30 - 1, True), (2047 - 30, False)])
+def test_the_command_line_has_room_for_elfcorehdr(
+    kernel: FakeKernel, length: int, good: bool
+) -> None:
+    """cmdline_size counts the final NUL, and the kernel adds 30 bytes."""
+    told = refusal(kernel, cmdline="x" * length)
+    assert (told == "") == good
+    assert good or "the command line takes 2018 bytes" in told
+
+
+def test_the_length_is_that_in_bytes(kernel: FakeKernel) -> None:
+    assert "2019 bytes" in refusal(kernel, cmdline="ä" * 1009)
+
+
+def la57(kernel: FakeKernel) -> None:
+    kernel.write("proc/cpuinfo", "flags\t\t: fpu la57 vme\n\n")
+
+
+def test_a_kernel_without_five_level_paging_where_it_is_on(kernel: FakeKernel) -> None:
+    old = bytearray(bzimage())
+    struct.pack_into("<H", old, 0x236, 0x3)
+    kernel.path("boot/vmlinuz").write_bytes(old)
+    assert refusal(kernel) == ""
+    la57(kernel)
+    assert "5-level paging" in refusal(kernel)
+    kernel.path("boot/vmlinuz").write_bytes(bzimage())
+    assert refusal(kernel) == ""
+
+
+@pytest.mark.parametrize(
+    ("lockdown", "good"),
+    [
+        ("[none] integrity confidentiality", True),
+        ("none [integrity] confidentiality", False),
+        ("none integrity [confidentiality]", False),
+    ],
+)
+def test_an_unsigned_kernel_under_lockdown(kernel: FakeKernel, lockdown: str, good: bool) -> None:
+    kernel.path("sys/kernel/security").mkdir()
+    kernel.write("sys/kernel/security/lockdown", lockdown + "\n")
+    assert ("lockdown=" in refusal(kernel)) != good
+
+
+def with_room(size: int) -> object:
+    region = RangeSet.of((1 << 28, (1 << 28) + size))
+    return MemoryMap(gib(*range(8)), crash_regions=region)
+
+
+@pytest.mark.parametrize(("spare", "good"), [(0, True), (-1, False)])
+def test_what_does_not_fit_into_the_reservation(kernel: FakeKernel, spare: int, good: bool) -> None:
+    look = seen(map=with_room(INIT_SIZE + len(cpio()) + spare))
+    if good:
+        with checked(paths(kernel), CRASH, look, kernel.root):
+            pass
+    else:
+        with (
+            pytest.raises(Refused, match="larger crashkernel="),
+            checked(paths(kernel), CRASH, look, kernel.root),
+        ):
+            pass
+    with checked(paths(kernel), REBOOT, look, kernel.root):
+        pass  # it needs no reservation
+
+
+def test_what_goes_wrong_in_the_body_is_none_of_its_business(kernel: FakeKernel) -> None:
+    with (
+        pytest.raises(OSError, match="from the body"),
+        checked(paths(kernel), CRASH, seen(), kernel.root),
+    ):
+        raise OSError("from the body")
+
+
+def test_nothing_stays_open_after_a_refusal(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now: set[int] = set()
+    opening, closing = os.open, os.close
+
+    def opened(*arguments: object) -> int:
+        fd = opening(*arguments)  # type: ignore[arg-type]
+        open_now.add(fd)
+        return fd
+
+    def closed(fd: int) -> None:
+        open_now.discard(fd)
+        closing(fd)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "close", closed)
+    kernel.path("boot/initrd.img").write_bytes(b"")
+    assert refusal(kernel)
+    assert not open_now
