@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -41,6 +43,7 @@ class Uevents:
         self._monitor.filter_by("memory")
         self._monitor.filter_by("cpu")
         self._monitor.set_receive_buffer_size(RECEIVE_BUFFER)
+        self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._monitor.start()
@@ -48,6 +51,7 @@ class Uevents:
 
     def stop(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._monitor.fileno())
+        self._socket.close()
 
     def take(self) -> Batch:
         """The batch so far; a new one begins."""
@@ -59,7 +63,10 @@ class Uevents:
             while (device := self._monitor.poll(timeout=0)) is not None:
                 self._add(device)
         except OSError as error:
-            if error.errno != errno.ENOBUFS:
+            # An overflow shows as POLLERR, which pyudev raises without a number and without
+            # taking it off the socket: the socket would be readable ever after.
+            number = error.errno or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number not in (0, errno.ENOBUFS):
                 raise
             self._batch.lost = True
         self._wake()
