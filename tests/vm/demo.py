@@ -69,7 +69,7 @@ class Feed:
         """Go on printing until something is so."""
         while not done():
             self.show()
-            time.sleep(0.3)
+            time.sleep(1)
         self.show()
 
 

@@ -33,7 +33,7 @@ def test_daemon_reloads_once_and_the_dump_has_it(guest: Guest, figures: Figures)
     with guest("6.1") as watched:
         vm = watched.vm
         unit = bare_load(vm, "crash")
-        watched.configure(crash="ensure")
+        watched.configure(crash="ensure", pacing="")
         watched.start()
         before = watched.wait_state("crash", "current")
         events = watch_events(vm)

@@ -21,7 +21,7 @@ def test_no_reload_for_what_is_right_and_one_for_what_is_not(
     with guest("6.12") as watched:
         vm = watched.vm
         unit = bare_load(vm, "crash")
-        watched.configure(crash="ensure")
+        watched.configure(crash="ensure", pacing="")
         watched.start()
         first = watched.wait_state("crash", "current")
         assert vm.run("cat /sys/devices/system/memory/crash_hotplug").text == "1"

@@ -20,7 +20,7 @@ def test_one_reload_and_unarmed_only_inside_it(guest: Guest, figures: Figures) -
     with guest("6.1") as watched:
         vm = watched.vm
         unit = bare_load(vm, "crash")
-        watched.configure(crash="ensure")
+        watched.configure(crash="ensure", pacing="")
         watched.start()
         before = watched.wait_state("crash", "current")
         log = watch_events(vm)

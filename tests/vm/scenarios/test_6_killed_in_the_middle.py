@@ -24,7 +24,7 @@ def test_killed_during_a_load(guest: Guest, figures: Figures) -> None:
     with guest("6.1") as watched:
         vm = watched.vm
         bare_load(vm, "crash")
-        watched.configure(crash="ensure")
+        watched.configure(crash="ensure", pacing="")
         watched.start()
         watched.wait_state("crash", "current")
         told = len(watched.loads("crash"))
@@ -71,7 +71,7 @@ def test_control_the_kill_does_interrupt_the_load(guest: Guest) -> None:
         vm.put("/etc/systemd/system/kexecwatchd.service.d/once.conf", b"[Service]\nRestart=no\n")
         vm.run("systemctl daemon-reload")
         bare_load(vm, "crash")
-        watched.configure(crash="ensure")
+        watched.configure(crash="ensure", pacing="")
         watched.start()
         watched.wait_state("crash", "current")
         told = len(watched.loads("crash"))
