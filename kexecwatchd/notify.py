@@ -3,25 +3,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import sdnotify
 from systemd import daemon
 
-_notifier = sdnotify.SystemdNotifier()
+
+@functools.cache
+def _notifier() -> sdnotify.SystemdNotifier:
+    return sdnotify.SystemdNotifier()
+
+
+def _tell(state: str) -> None:
+    # Without this sdnotify opens a socket and forgets it.
+    if "NOTIFY_SOCKET" in os.environ:
+        _notifier().notify(state)
 
 
 def ready() -> None:
-    _notifier.notify("READY=1")
+    _tell("READY=1")
 
 
 def alive() -> None:
     """For the watchdog: called by the loop that does the work, after its work."""
-    _notifier.notify("WATCHDOG=1")
+    _tell("WATCHDOG=1")
 
 
 def stopping() -> None:
-    _notifier.notify("STOPPING=1")
+    _tell("STOPPING=1")
 
 
 def status(text: str) -> None:
