@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon around the engine: the service manager, signals and the bus, on a fake kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sdnotify
+
+from kexecwatchd import daemon as daemon_module
+from kexecwatchd import notify
+from kexecwatchd.config import Sources, load
+from kexecwatchd.daemon import Daemon
+from kexecwatchd.kernel import kexec_file
+from kexecwatchd.model import ImageName, State
+from kexecwatchd.report import ImageStatus
+from kexecwatchd.uevents import Batch
+from tests.fake_kernel import CMDLINE, FakeKernel
+from tests.integration.harness import PrivateBus, call, client, is_served, until
+
+
+class Uevents:
+    """In the place of the netlink socket."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+        self.batch = Batch()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
+    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
+    def take(self) -> Batch:
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+
+class Service:
+    """A daemon with its kernel, its configuration and its service manager."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kernel = FakeKernel(root, uevent=self._uevent)
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.manager.bind(str(root / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(root / "notify"))
+        self.notifier = sdnotify.SystemdNotifier(debug=True)
+        monkeypatch.setattr(notify, "_notifier", lambda: self.notifier)
+        monkeypatch.setattr(daemon_module, "Uevents", Uevents)
+        monkeypatch.setattr(kexec_file, "load", self.kernel.load)
+        monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        self.config = root / "kexecwatchd.toml"
+        self.configure()
+        self.daemon: Daemon
+        self.told: list[str] = []
+
+    def configure(self, mode: str = "ensure", more: str = "") -> None:
+        boot = self.kernel.path("boot")
+        self.config.write_text(
+            f'[crash]\nmode = "{mode}"\nkernel = "{boot}/vmlinuz"\ninitrd = "{boot}/initrd.img"\n'
+            f'cmdline = "{CMDLINE}"\n[reboot]\nmode = "off"\n[pacing]\nquiet = 0.01\n{more}'
+        )
+
+    def _uevent(self, subsystem: str, action: str, name: str) -> None:
+        uevents: Any = self.daemon._uevents
+        uevents.batch.events += 1
+        if subsystem == "memory":
+            uevents.batch.blocks.add(int(name.removeprefix("memory")))
+        uevents.wake()
+
+    @property
+    def crash(self) -> ImageStatus:
+        return self.daemon.status().images[0]
+
+    async def hears(self, words: str) -> str:
+        """Wait until the service manager was told something with these words."""
+
+        async def told() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self.told += self.manager.recv(65536).decode().splitlines()
+            return any(words in line for line in self.told)
+
+        await until(told)
+        return next(line for line in self.told if words in line)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[asyncio.Task[None], None]:
+        """The daemon, READY; ended by SIGTERM unless the test did it."""
+        sources = Sources(explicit=self.config)
+        self.daemon = Daemon(sources, load(sources), self.kernel.root)
+        task = asyncio.ensure_future(self.daemon.run())
+        try:
+            await self.hears("READY=1")
+            yield task
+        finally:
+            if not task.done():
+                os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(20):
+                await task
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
+    made = Service(tmp_path, monkeypatch)
+    yield made
+    made.notifier.socket.close()
+    made.manager.close()
+
+
+async def is_current(service: Service) -> bool:
+    return service.crash.state is State.CURRENT
+
+
+async def test_ready_only_after_the_first_look(service: Service) -> None:
+    async with service.running():
+        first = service.told.index("READY=1")
+        assert any(line.startswith("STATUS=crash image absent") for line in service.told[:first])
+        await service.hears("STATUS=crash image current")
+        await service.hears("WATCHDOG=1")
+        assert service.told.index("WATCHDOG=1") > first
+
+
+async def test_the_watchdog_hears_from_an_idle_daemon(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    async with service.running():
+        await until(lambda: is_current(service))
+        for _ in range(3):
+            await service.hears("WATCHDOG=1")
+            service.told.clear()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_end_leaves_the_image_loaded(service: Service, number: signal.Signals) -> None:
+    async with service.running() as task:
+        await until(lambda: is_current(service))
+        os.kill(os.getpid(), number)
+        async with asyncio.timeout(20):
+            await task
+    await service.hears("STOPPING=1")
+    assert service.kernel.loaded("crash")
+    assert not service.kernel.unloads("crash")
+
+
+async def test_the_end_waits_for_a_load_in_flight(service: Service) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hold(image: str) -> None:
+        begun.set()
+        may_end.wait(20)
+
+    service.kernel.while_loading = hold
+    async with service.running() as task:
+        await until(lambda: asyncio.to_thread(begun.is_set))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        may_end.set()
+    assert service.kernel.loaded("crash")
+    ledger = json.loads(service.kernel.path("run/kexecwatchd/ledger.json").read_text())
+    assert ledger["crash"]["load_count"] == 1
+    assert ledger["crash"]["intent"] is None
+
+
+async def test_memory_that_comes_is_answered(service: Service) -> None:
+    service.configure(more="unarmed_budget = 1.0\n")
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.kernel.add_dimm()
+        await until(lambda: loaded_again(service))
+        assert service.crash.state is State.CURRENT
+
+
+async def loaded_again(service: Service) -> bool:
+    return service.crash.load_count == 2
+
+
+async def test_a_bad_configuration_leaves_the_old_one_in_force(service: Service) -> None:
+    async def has_error() -> bool:
+        return bool(service.daemon.status().config_error)
+
+    async def has_none() -> bool:
+        return not service.daemon.status().config_error and service.crash.mode == "observe"
+
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.config.write_text('[crash]\nmode = "always"\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(has_error)
+        status = service.daemon.status()
+        assert str(service.config) in status.config_error
+        assert service.crash.mode == "ensure"
+        service.configure(mode="observe")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(has_none)
+
+
+async def test_the_bus_shows_and_asks(
+    service: Service, system_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", system_bus.address)
+    async with service.running():
+        await until(is_served)
+        await until(lambda: is_current(service))
+        async with client() as bus:
+            reply = await call(bus, "Reload", "s", "crash")
+            assert reply.body == ["current"]
+            assert service.crash.load_count == 2
+            reply = await call(bus, "Reload", "s", "reboot")
+            assert reply.error_name == "org.kexecwatch1.Error.Refused"
+            assert "mode off" in reply.body[0]
+            reply = await call(bus, "Verify")
+            assert reply.body == [True]
+            reply = await call(bus, "GetStatus")
+            assert json.loads(reply.body[0])["images"][0]["load_count"] == 2
+
+
+async def test_who_verifies_at_once_shares_one_look(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with service.running():
+        await until(lambda: is_current(service))
+        looks = 0
+        looking = service.daemon._engine.look
+
+        async def counted() -> None:
+            nonlocal looks
+            looks += 1
+            await looking()
+
+        monkeypatch.setattr(service.daemon._engine, "look", counted)
+        answers = await asyncio.gather(*(service.daemon.verify() for _ in range(5)))
+        assert looks <= 2
+        assert all(answer.covered for answer in answers)
+
+
+async def test_a_change_without_an_event_is_verified(service: Service) -> None:
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.kernel.write("sys/devices/system/memory/memory5/state", "offline\n")
+        service.kernel.set_loaded("crash", False)
+        service.kernel.busy = 1000
+        status = await service.daemon.verify()
+        assert status.images[0].state is State.ABSENT
+
+
+async def test_one_who_asked_and_left_harms_nobody(service: Service) -> None:
+    async with service.running():
+        await until(lambda: is_current(service))
+        asked = asyncio.ensure_future(service.daemon.reload(ImageName.CRASH))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+        assert (await service.daemon.verify()).covered
