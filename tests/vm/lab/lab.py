@@ -8,12 +8,11 @@ from functools import cache as once
 from pathlib import Path
 
 from . import disk, host, initramfs, kernels
-from . import machine as machine_module
 from . import snapshot as snapshots
 from .cache import Cache, Input, default_directory, digest
 from .machine import Machine
 from .report import progress
-from .spec import Spec
+from .spec import Spec, devices
 
 
 class Lab:
@@ -67,7 +66,8 @@ class Lab:
             progress(f"booting {what}, to be saved (about half a minute)…")
             snapshots.save_booted(spec, image, directory)
 
-        recipe = [Path(m.__file__) for m in (snapshots, machine_module) if m.__file__]
+        nowhere = Path("/")
+        recipe: list[Input] = [Path(snapshots.__file__), *devices(nowhere, nowhere, nowhere, 0, 0)]
         names = [image.parent.name, packaged.directory.name, initrd.parent.name]
         # One kind per machine: the cache keeps the latest few of each kind.
         kind = f"{kernel}-{digest([cmdline, memory, maxmem])[:6]}"

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,7 @@ from .hotplug import Dimm
 from .process import GuestProcess
 from .qmp import Event, Qmp
 from .report import LabTimeout, MachineDied, limit, progress
-from .spec import Spec
+from .spec import Spec, devices
 
 _running: weakref.WeakSet[Machine] = weakref.WeakSet()
 
@@ -49,16 +49,7 @@ class Machine:
         qmp, qmp_end = socket.socketpair()
         argv = [
             "qemu-system-x86_64", *spec.arguments(),
-            "-drive", f"file={disk},if=none,id=root,format=qcow2,cache=unsafe",
-            "-device", "virtio-blk-pci,drive=root",
-            "-drive", f"file={payload},if=none,id=payload,format=raw,read-only=on",
-            "-device", "virtio-blk-pci,drive=payload",
-            "-chardev", f"file,id=console,path={directory}/console.log",
-            "-serial", "chardev:console",
-            "-chardev", f"socket,id=agent,fd={agent_end.fileno()}",
-            "-serial", "chardev:agent",
-            "-chardev", f"socket,id=qmp,fd={qmp_end.fileno()}",
-            "-mon", "chardev=qmp,mode=control",
+            *devices(disk, payload, directory, agent_end.fileno(), qmp_end.fileno()),
             *(("-incoming", "defer") if incoming else ()),
         ]  # fmt: skip
         with (directory / "qemu.log").open("wb") as log:
@@ -97,8 +88,8 @@ class Machine:
 
     def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write a file in the guest, making the directories above it."""
-        target = shlex.quote(path)
-        self.run(f"mkdir -p $(dirname {target}) && : >{target} && chmod {mode:o} {target}")
+        target, parent = shlex.quote(path), shlex.quote(str(PurePosixPath(path).parent))
+        self.run(f"mkdir -p {parent} && : >{target} && chmod {mode:o} {target}")
         for start in range(0, len(data), CHUNK):
             self.run(f"cat >>{target}", stdin=data[start : start + CHUNK])
 

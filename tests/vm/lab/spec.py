@@ -40,6 +40,25 @@ class Spec:
         ]  # fmt: skip
 
 
+def devices(disk: Path, payload: Path, directory: Path, agent: int, qmp: int) -> list[str]:
+    """QEMU's arguments for disks, serial ports and QMP.
+
+    `directory` is where the console's log goes, `agent` and `qmp` are descriptors of sockets.
+    """
+    return [
+        "-drive", f"file={disk},if=none,id=root,format=qcow2,cache=unsafe",
+        "-device", "virtio-blk-pci,drive=root",
+        "-drive", f"file={payload},if=none,id=payload,format=raw,read-only=on",
+        "-device", "virtio-blk-pci,drive=payload",
+        "-chardev", f"file,id=console,path={directory}/console.log",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=agent,fd={agent}",
+        "-serial", "chardev:agent",
+        "-chardev", f"socket,id=qmp,fd={qmp}",
+        "-mon", "chardev=qmp,mode=control",
+    ]  # fmt: skip
+
+
 def accelerator() -> list[str]:
     """Software emulation, unless KEXECWATCHD_LAB_ACCEL asks for another accelerator.
 
