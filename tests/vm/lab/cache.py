@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ Input = str | bytes | Path
 
 #: How many versions of one kind of artefact stay (the most recently used ones).
 KEEP = 2
+#: Whatever was not used for so many seconds goes too: a kind may have fallen out of use.
+MAX_AGE = 7 * 24 * 3600
 
 
 def checkout_root() -> Path:
@@ -77,9 +80,11 @@ class Cache:
 
     def _prune(self, kind: str, keep: Path) -> None:
         # A QEMU that still runs from a pruned image keeps its open files, so this is safe.
-        found = [p for p in self.root.glob(f"{kind}-*") if len(p.name) == len(keep.name)]
-        found.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-        for old in found[KEEP:]:
+        used = {p: p.stat().st_mtime for p in self.root.glob("[!.]*-*") if p.is_dir()}
+        alike = [p for p in used if p.name[: len(kind)] == kind and len(p.name) == len(keep.name)]
+        alike.sort(key=lambda p: used[p], reverse=True)
+        stale = [p for p, at in used.items() if at < time.time() - MAX_AGE]
+        for old in {*alike[KEEP:], *stale}:
             if old != keep:
                 shutil.rmtree(old, ignore_errors=True)
                 (self.root / f".{old.name}.lock").unlink(missing_ok=True)

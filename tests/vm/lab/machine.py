@@ -25,7 +25,7 @@ from .console import Console
 from .hotplug import Dimm
 from .process import GuestProcess
 from .qmp import Event, Qmp
-from .report import LabTimeout, MachineDied, limit, progress
+from .report import LabError, LabTimeout, MachineDied, limit, progress
 from .spec import Spec, devices
 
 _running: weakref.WeakSet[Machine] = weakref.WeakSet()
@@ -172,8 +172,9 @@ class Machine:
     def kexec(self, *, timeout: float = 300) -> str:
         """Jump into the loaded reboot image (`kexec -e`) and return the marker it came up with.
 
-        That is the NAME of kexecwatchd.marker=NAME on the new kernel's command line. Raises
-        MachineDied when the image was broken (a triple fault).
+        That is the NAME of kexecwatchd.marker=NAME on the new kernel's command line. A broken
+        image raises MachineDied (a triple fault), or LabTimeout under the newest kernels, which
+        have a handler for faults on the way and stop there.
         """
         self.agent.post("kexec -e")
         return self.agent.wait_ready("second:", timeout).partition(":")[2]
@@ -187,10 +188,12 @@ class Machine:
             self._qemu.wait(limit(timeout))
         except subprocess.TimeoutExpired:
             raise LabTimeout(f"the guest still runs after {timeout:g} s") from None
-        for event in reversed(self.qmp.events):
-            if event.name == "SHUTDOWN":
-                return str(event.data.get("reason", "unknown"))
-        raise MachineDied(f"QEMU failed: {(self.directory / 'qemu.log').read_text()}")
+        try:
+            event = self.qmp.wait_event(lambda e: e.name == "SHUTDOWN", timeout=5)
+        except LabError as error:
+            log = (self.directory / "qemu.log").read_text()
+            raise MachineDied(f"QEMU failed, with code {self._qemu.returncode}: {log}") from error
+        return str(event.data.get("reason", "unknown"))
 
     def alive(self) -> bool:
         """True while the QEMU process runs."""
