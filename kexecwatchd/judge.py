@@ -13,6 +13,9 @@ from kexecwatchd.sizes import human
 
 MOVABLE = "Movable"  # valid_zones' word for ZONE_MOVABLE
 
+# Without it a capture kernel hot-adds ACPI memory devices: see kernel/acpi_memory.py.
+NO_MEMORY_HOTPLUG = "acpi_no_memhotplug"
+
 
 def judge(image: ImageName, seen: Observation, record: ImageRecord) -> Verdict:
     """What is so of this image."""
@@ -42,7 +45,22 @@ def _crash(seen: Observation, record: ImageRecord) -> Verdict:
         return _crash_by_ledger(seen, record)
     if seen.drift:
         return Verdict(State.STALE, describe(seen.drift), "read-back", seen.drift)
+    if seen.acpi_memory and not _leaves_memory_alone(seen, record):
+        return Verdict(
+            State.UNSAFE,
+            "its memory list is right, but the capture kernel would take hot-added memory for its"
+            f" own and could not dump it: its command line lacks {NO_MEMORY_HOTPLUG}",
+            "read-back",
+        )
     return Verdict(State.CURRENT, "it lists all of memory and every CPU", "read-back")
+
+
+def _leaves_memory_alone(seen: Observation, record: ImageRecord) -> bool:
+    """What is not known is not held against the image."""
+    cmdline = seen.crash_cmdline
+    if cmdline is None and record.ours and record.pair is not None:
+        cmdline = record.pair.cmdline
+    return cmdline is None or NO_MEMORY_HOTPLUG in cmdline.split()
 
 
 def _crash_by_ledger(seen: Observation, record: ImageRecord) -> Verdict:

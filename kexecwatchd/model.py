@@ -163,7 +163,9 @@ class Observation:
     `map` is None where /proc/iomem could not be used; `problem` then says why. `header` is None
     while no crash image is loaded or its elfcorehdr could not be read (`header_problem`); `drift`
     is the crash image's and means something only with a header. `fingerprint` identifies the
-    contents of the crash region, "" where it could not be read.
+    contents of the crash region, "" where it could not be read. `acpi_memory`: firmware has memory
+    devices that a capture kernel would hot-add (kernel/acpi_memory.py). `crash_cmdline`: the loaded
+    crash image's command line, None where it could not be read back.
     """
 
     map: MemoryMap | None
@@ -178,6 +180,8 @@ class Observation:
     load_disabled: bool = False
     limit_panic: int = -1
     limit_reboot: int = -1
+    acpi_memory: bool = False
+    crash_cmdline: str | None = None
     zones: Mapping[int, str] = field(default_factory=dict)
 
     @property

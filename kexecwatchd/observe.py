@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from kexecwatchd.kernel import cpus, elfcorehdr, iomem, kexec_state
+from kexecwatchd.kernel import acpi_memory, cpus, crash_cmdline, elfcorehdr, iomem, kexec_state
 from kexecwatchd.kernel.blocks import BlockReader
 from kexecwatchd.kernel.kcore import Kcore
 from kexecwatchd.kernel.kexec_state import KexecState
@@ -59,6 +59,7 @@ class Observer:
             load_disabled=state.load_disabled,
             limit_panic=state.limit_panic,
             limit_reboot=state.limit_reboot,
+            acpi_memory=acpi_memory.memory_present(self._root),
             zones={n: self._blocks.zone(n) for n in held},
         )
         if memory is None or not state.crash_loaded:
@@ -79,11 +80,18 @@ class Observer:
             with Kcore(self._root) as core:
                 header = elfcorehdr.find(core, memory.crash_regions, hint, self._machine)
                 fingerprint = _fingerprint(core, memory, header)
+                cmdline = crash_cmdline.read(core, memory.crash_regions, header)
             notes = cpus.crash_notes(self._root)
         except (OSError, ValueError) as error:
             return replace(seen, header_problem=_without_addresses(error))
         drift: Drift = elfcorehdr.compare(header, memory, state.crash_cma, notes, self._machine)
-        return replace(seen, header=header, drift=drift, fingerprint=fingerprint)
+        return replace(
+            seen,
+            header=header,
+            drift=drift,
+            fingerprint=fingerprint,
+            crash_cmdline=cmdline,
+        )
 
 
 def _without_addresses(error: Exception) -> str:

@@ -9,7 +9,7 @@ nothing is done, why not.
 from __future__ import annotations
 
 from kexecwatchd.config import Config, ImageConfig
-from kexecwatchd.judge import describe, judge
+from kexecwatchd.judge import NO_MEMORY_HOTPLUG, describe, judge
 from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Ledger, Pair
 from kexecwatchd.model import (
     Drift,
@@ -43,7 +43,7 @@ def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> Imag
     if not seen.loaded(image):
         return _forgotten(record)
     if record.intent is not None:
-        return _after_interruption(image, seen, record)
+        record = _after_interruption(image, seen, record)
     if record.owed == LOAD_FAILED:
         # The old one outlived the failure; whether it is still right is another question.
         record = record.model_copy(update={"owed": ""})
@@ -182,6 +182,8 @@ def _load_wanted(
         if not fresh:
             return "our last load did not cure this, so loading again would not either"
         return Load(describe(fresh), endangers=bool(fresh.extra))
+    if verdict.state is State.UNSAFE and image is ImageName.CRASH:
+        return f"add {NO_MEMORY_HOTPLUG} to [crash] cmdline and reload the configuration"
     if verdict.state is State.UNSAFE:
         return "a new load would land in the same memory"
     return ""

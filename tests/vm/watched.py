@@ -35,7 +35,7 @@ INSTALL = (
 # for a minute. Those that are about pacing, or measure it, ask for the defaults ("").
 HASTE = "unarmed_budget = 1.0"
 
-CRASH_CMDLINE = "console=ttyS0 reset_devices nr_cpus=1 irqpoll"
+CRASH_CMDLINE = "console=ttyS0 reset_devices nr_cpus=1 irqpoll acpi_no_memhotplug"
 REBOOT_CMDLINE = "console=ttyS0 kexecwatchd.marker=second"
 
 

@@ -14,7 +14,7 @@ import time
 SYSCALL = 320  # x86_64
 UNLOAD, ON_CRASH, DEBUG = 1, 2, 8
 CMDLINES = {
-    "crash": "console=ttyS0 reset_devices nr_cpus=1 irqpoll",
+    "crash": "console=ttyS0 reset_devices nr_cpus=1 irqpoll acpi_no_memhotplug",
     "reboot": "console=ttyS0 kexecwatchd.marker=second",
 }
 
