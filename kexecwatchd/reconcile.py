@@ -183,6 +183,8 @@ def _load_wanted(
             return "our last load did not cure this, so loading again would not either"
         return Load(describe(fresh), endangers=bool(fresh.extra))
     if verdict.state is State.UNSAFE and image is ImageName.CRASH:
+        if not record.ours and config.cmdline and NO_MEMORY_HOTPLUG in config.cmdline.split():
+            return Load(f"the command line of someone else's lacks {NO_MEMORY_HOTPLUG}")
         return f"add {NO_MEMORY_HOTPLUG} to [crash] cmdline and reload the configuration"
     if verdict.state is State.UNSAFE:
         return "a new load would land in the same memory"

@@ -22,7 +22,7 @@ from kexecwatchd.model import (
     Unload,
 )
 from kexecwatchd.ranges import RangeSet
-from kexecwatchd.reconcile import obstacle_to_load, recognise, reconcile
+from kexecwatchd.reconcile import obstacle_to_load, pair_of, recognise, reconcile
 from tests.unit.core.cases import (
     CRASH,
     PAIR,
@@ -71,6 +71,10 @@ CRASH_CASES = [
     (seen(header=False), ours(ram=gib(*range(7))), "load", "load"),
     (seen(header=False), ours(ram=gib(*range(9))), "load!", "load!"),
     (seen(map=None, problem="hidden"), ours(), "", ""),
+    # its capture kernel would take the memory that it is to dump
+    (seen(acpi_memory=True), ours(), "acpi_no_memhotplug", "acpi_no_memhotplug"),
+    (seen(acpi_memory=True, crash_cmdline="quiet"), foreign(), "acpi_no_memhotplug", "acpi_no_"),
+    (seen(acpi_memory=True, crash_cmdline="x acpi_no_memhotplug"), ours(), "", ""),
 ]
 REBOOT_CASES = [
     (seen(), PLACED, "", ""),
@@ -160,6 +164,15 @@ def test_the_reason_of_a_load_is_the_fresh_part_alone() -> None:
     drift = Drift(missing=gib(2, 3))
     step = step_for(CRASH, seen(drift=drift), book(crash=ours(uncured=MISSING)))
     assert step.action == Load("1 GiB of memory would be missing from a dump")
+
+
+def test_someone_elses_image_that_would_take_the_memory_is_replaced_by_ours() -> None:
+    look = seen(acpi_memory=True, crash_cmdline="quiet")
+    named = {"kernel": PAIR.kernel, "cmdline": "quiet acpi_no_memhotplug"}
+    settings = config.from_tables({"crash": {"mode": "follow", **named}}, {})
+    assert isinstance(step_for(CRASH, look, book(crash=foreign()), settings).action, Load)
+    degraded = ours(pair=pair_of(settings.crash), degraded="the initrd is gone")
+    assert step_for(CRASH, look, book(crash=degraded), settings).action is None
 
 
 OBSTACLES = [
@@ -413,5 +426,5 @@ def test_a_reboot_image_over_memory_that_went_never_stays(
     ledger = recognise(look, ledger)
     step = step_for(REBOOT, look, ledger, config.from_tables({"reboot": {"mode": "follow"}}, {}))
     segments = ledger.reboot.segments
-    if look.reboot_loaded and segments and segments - look.online:
+    if look.map and look.reboot_loaded and segments and segments - look.online:
         assert isinstance(step.action, Unload) or "cannot be unloaded" in step.held
