@@ -12,6 +12,7 @@ from kexecwatchd.ranges import RangeSet
 from tests.unit.core.cases import CRASH, GIB, REBOOT, foreign, gib, ours, seen
 
 NONE = ImageRecord()
+KEEPS_OFF = "acpi_no_memhotplug ro"
 FAILED = ImageRecord(last_error="the disk is full")
 PLACED = ours(segments=gib(7))
 UNPLACED = ours()
@@ -36,6 +37,14 @@ CASES = [
     (CRASH, seen(drift=Drift(extra=gib(8, 9))), foreign(), State.STALE, "2 GiB that it lists"),
     (CRASH, seen(drift=Drift(missing_notes=("cpu1",))), ours(), State.STALE, "1 CPU"),
     (CRASH, seen(), ours(last_error="once"), State.CURRENT, "all of memory"),
+    # the crash image, whose kernel would hot-add the memory that it is to dump
+    (CRASH, seen(acpi_memory=True), ours(), State.UNSAFE, "acpi_no_memhotplug"),
+    (CRASH, seen(acpi_memory=True), foreign(), State.CURRENT, "all of memory"),
+    (CRASH, seen(acpi_memory=True, crash_cmdline="ro"), foreign(), State.UNSAFE, "acpi_no"),
+    (CRASH, seen(acpi_memory=True, crash_cmdline=KEEPS_OFF), ours(), State.CURRENT, "all of"),
+    (CRASH, seen(acpi_memory=True, crash_cmdline="x" + KEEPS_OFF), ours(), State.UNSAFE, "lacks"),
+    (CRASH, seen(acpi_memory=False, crash_cmdline="ro"), ours(), State.CURRENT, "all of memory"),
+    (CRASH, seen(acpi_memory=True, drift=Drift(gib(3))), ours(), State.STALE, "1 GiB"),
     # the crash image, by the ledger
     (CRASH, seen(header=False), foreign(), State.UNKNOWN, "the read was refused"),
     (CRASH, seen(header=False), NONE, State.UNKNOWN, "the read was refused"),

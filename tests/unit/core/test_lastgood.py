@@ -39,15 +39,17 @@ def copies(tmp_path: Path) -> Path:
 def opened(kernel: Path, initrd: Path | None = None) -> Iterator[Files]:
     kernel_fd = os.open(kernel, os.O_RDONLY)
     initrd_fd = None if initrd is None else os.open(initrd, os.O_RDONLY)
-    yield Files(
-        kernel_fd,
-        initrd_fd,
-        signature(kernel_fd),
-        "" if initrd_fd is None else signature(initrd_fd),
-    )
-    os.close(kernel_fd)
-    if initrd_fd is not None:
-        os.close(initrd_fd)
+    try:
+        yield Files(
+            kernel_fd,
+            initrd_fd,
+            signature(kernel_fd),
+            "" if initrd_fd is None else signature(initrd_fd),
+        )
+    finally:
+        os.close(kernel_fd)
+        if initrd_fd is not None:
+            os.close(initrd_fd)
 
 
 def keep(copies: Path, kernel: Path, initrd: Path | None = None) -> LastGood:
