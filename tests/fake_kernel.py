@@ -79,6 +79,7 @@ class Call:
 @dataclass
 class FakeKernel:
     """`debug`: knows KEXEC_FILE_DEBUG (6.8). `crash_hotplug`: updates elfcorehdr itself (6.6).
+    `acpi`: DIMMs show as ACPI memory devices.
 
     `uevent(subsystem, action, name)` is told each event. `while_loading(image)` runs inside each
     load, after the old crash image is gone; it may raise. `errors` are the results of the next
@@ -90,6 +91,7 @@ class FakeKernel:
     debug: bool = True
     crash_hotplug: bool = False
     auto_online: bool = True
+    acpi: bool = False
     new_paths: bool = False
     cpus: int = 2
     uevent: Callable[[str, str, str], None] = lambda subsystem, action, name: None
@@ -215,6 +217,8 @@ class FakeKernel:
         numbers = range(first, first + count)
         self.ram |= RangeSet.of((first * BLOCK, (first + count) * BLOCK))
         self.show_map()
+        if self.acpi:
+            populate(self.root, {f"sys/bus/acpi/devices/PNP0C80:{first:02x}/status": "15\n"})
         for number in numbers:
             self.zones[number] = zone
             self._make_block(number, "offline")
@@ -339,9 +343,10 @@ class FakeKernel:
         if self.region is None:
             raise OSError(errno.EADDRNOTAVAIL, "no reservation")
         self.put(self.region.start, self.header())
-        # purgatory's digests, and boot_params with its random seed, at the region's end
+        # boot_params with its random seed and the command line, purgatory's digests
         seed = len(self.calls).to_bytes(8, "little")
-        tail = seed + kernel[1024:1040] + initrd[-64:] + cmdline.encode()
+        line = f"elfcorehdr=0x{self.region.start:x} {cmdline}".encode()
+        tail = seed + b"\0" + line + b"\0" + kernel[1024:1040] + initrd[-64:]
         self.put(self.region.end - 4096, tail.ljust(4096, b"\0"))
         self._own_header = True
         if debug:
@@ -377,7 +382,8 @@ class FakeKernel:
         assert self.region is not None
         self.put(self.region.start, bytes(4096))
         self.put(self.region.end - 8192, self.header().ljust(4096, b"\0"))
-        self.put(self.region.end - 4096, b"kexec-tools".ljust(4096, b"\0"))
+        line = f"{CMDLINE} elfcorehdr={(self.region.end - 8192) >> 10}K".encode()
+        self.put(self.region.end - 4096, line.ljust(4096, b"\0"))
         self._own_header = False
         self.set_loaded("crash", True)
 

@@ -852,6 +852,27 @@ async def test_a_changed_configuration_is_loaded(world: Making) -> None:
     assert w.crash().state is State.CURRENT
 
 
+@pytest.mark.parametrize("by", ["us", "kexec-tools"])
+async def test_a_capture_kernel_that_would_take_the_memory_is_told_and_mended(
+    world: Making, by: str
+) -> None:
+    w = world(acpi=True)
+    w.kernel.add_dimm()
+    if by == "kexec-tools":
+        w.kernel.load_crash_by_kexec_tools()
+    await w.start(w.configured(crash="ensure"))
+    await w.run(3600)
+    assert len(w.kernel.calls) == (by == "us")
+    assert w.crash().state is State.UNSAFE
+    assert "acpi_no_memhotplug" in w.crash().next_step
+    mended = w.configured(crash="ensure")
+    crash = mended.crash.model_copy(update={"cmdline": f"{CMDLINE} acpi_no_memhotplug"})
+    w.engine.reconfigure(mended.model_copy(update={"crash": crash}))
+    await w.run(600)
+    assert len(w.kernel.calls) == 1 + (by == "us")
+    assert w.crash().state is State.CURRENT
+
+
 # What is asked for
 
 

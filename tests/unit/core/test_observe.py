@@ -58,6 +58,7 @@ def test_a_crash_image_is_read_back_and_compared(kernel: FakeKernel, observer: O
     assert seen.header is not None
     assert seen.header.address == CRASH_REGION.start
     assert seen.drift == Drift()
+    assert seen.crash_cmdline == f"elfcorehdr={CRASH_REGION.start:#x} {CMDLINE}"
     kernel.add_dimm()
     kernel.add_cpu()
     assert observer.look(NOTHING_KNOWN).drift == Drift(DIMM_RANGE, RangeSet(), ("cpu2",))
