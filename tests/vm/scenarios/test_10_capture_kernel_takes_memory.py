@@ -19,7 +19,7 @@ pytestmark = pytest.mark.vm
 WITHOUT = CRASH_CMDLINE.replace(" acpi_no_memhotplug", "")
 
 
-def test_it_is_told_and_mended_by_the_configuration(guest: Guest) -> None:
+def test_an_image_of_ours_is_loaded_in_its_place(guest: Guest) -> None:
     with guest("6.12") as watched:
         vm = watched.vm
         bare_load(vm, "crash", WITHOUT)
@@ -28,19 +28,30 @@ def test_it_is_told_and_mended_by_the_configuration(guest: Guest) -> None:
         foreign = watched.wait_state("crash", "current")
         assert foreign["foreign"]
         dimm = vm.plug_dimm("d0", "128M")
-        unsafe = watched.wait_state("crash", "unsafe")
-        assert "acpi_no_memhotplug" in unsafe["reason"]
-        assert unsafe["drift"]["missing_bytes"] == 0
-        assert not unsafe["covered"]
-        # It is somebody else's image; loading ours over it is for its owner to ask for.
-        vm.run(
-            "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager Reload s crash"
-        )
-        assert watched.image("crash")["state"] == "current"
+        ours = watched.wait_reloaded("crash", foreign)
+        assert not ours["foreign"]
+        unsafe = [e for e in watched.journal() if e.fields.get("VERDICT") == "unsafe"]
+        assert len(unsafe) == 1
+        assert "acpi_no_memhotplug" in unsafe[0].message
         found = first_json(vm.spawn(f"python3 /lab/pattern.py {dimm.start:#x} {dimm.end:#x}"))
         capture = vm.panic()
         pattern = bytes.fromhex(found["pattern"])
         assert capture.read_phys(found["address"], len(pattern)) == pattern
+
+
+def test_without_files_of_ours_it_is_told(guest: Guest) -> None:
+    with guest("6.12") as watched:
+        vm = watched.vm
+        bare_load(vm, "crash", WITHOUT)
+        vm.put("/etc/kexecwatchd/kexecwatchd.toml", b'[crash]\nmode = "follow"\n')
+        watched.start()
+        watched.wait_state("crash", "current")
+        vm.plug_dimm("d0", "128M")
+        unsafe = watched.wait_state("crash", "unsafe")
+        assert "acpi_no_memhotplug" in unsafe["reason"]
+        assert unsafe["drift"]["missing_bytes"] == 0
+        assert not unsafe["covered"]
+        assert vm.run("kexecwatchctl status", check=False).code == 3
 
 
 def test_control_the_dump_of_it_cannot_be_read(guest: Guest) -> None:
