@@ -64,12 +64,15 @@ class Bus:
 
     def publish(self, status: Status) -> None:
         """Make `status` what the bus shows and signal what changed; never raises."""
-        if self._service is None:
+        service = self._service
+        if service is None:
             return
         try:
-            self._service.publish(status)
+            service.publish(status)
         except Exception:
-            log.exception("could not publish the new status on the system bus")
+            # A connection that breaks here is run()'s to report, and to make again.
+            if service.connected:
+                log.exception("could not publish the new status on the system bus")
 
     async def _serve(self) -> None:
         """One connection, from its beginning to its end; raises when it does not come about."""

@@ -202,6 +202,10 @@ class Service:
         self._manager = _Manager(bus, backend, status)
         self._images = {image.image: _Image(image) for image in status.images}
 
+    @property
+    def connected(self) -> bool:
+        return self._bus.connected
+
     async def start(self) -> None:
         """Export the objects, then take the name, so that nobody finds the name without them.
 

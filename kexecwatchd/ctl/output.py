@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -49,9 +50,6 @@ def _write(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that cannot show a letter is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
+    # A reader that has seen enough (`| head -1`) takes nothing from the exit code.
+    with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
-    except BrokenPipeError:
-        # The reader has seen enough (`| head -1`); the exit code is still to be right. Python
-        # flushes once more at exit, which must not meet the broken pipe again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from typing import Any
@@ -245,7 +246,9 @@ def refused(answers: dict[str, Any], member: str) -> None:
     assert found
     for question, (error, body) in found.items():
         assert error == names.ERROR_ACCESS_DENIED, question
-        assert body[0]
+        assert body[0].startswith("Rejected send message"), (
+            "the bus refuses, before the daemon does"
+        )
 
 
 async def test_users_read_everything_but_addresses(backend: FakeBackend) -> None:
@@ -271,6 +274,8 @@ async def test_users_read_everything_but_addresses(backend: FakeBackend) -> None
     assert not [address for address in ADDRESSES if address not in json.dumps(roots)]
 
 
+# dbus-fast before 5.0 leaves a socket that could not connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_the_bus_comes_late_and_comes_again(
     absent_bus: PrivateBus, backend: FakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -288,9 +293,12 @@ async def test_the_bus_comes_late_and_comes_again(
                 shown = await get_all(bus, names.MANAGER_PATH, names.MANAGER_INTERFACE)
             assert shown["LookedAt"].value == looked_at * 1_000_000
             absent_bus.stop()
+            service.publish(STALE)  # into a connection that may not know yet that it is dead
     said = [r.getMessage() for r in caplog.records if r.name.startswith("kexecwatchd")]
     assert len([line for line in said if "No such file" in line]) == 2, "once per absence"
     assert len([line for line in said if "lost the system bus" in line]) >= 1
+    assert [r for r in caplog.records if r.name.startswith("kexecwatchd") and r.exc_info] == []
+    gc.collect()  # while the filter above is in force
 
 
 async def test_a_second_daemon_says_so_and_takes_over_when_the_first_ends(

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("open_bus")
 
 
 async def test_only_root_reloads_and_sees_addresses(backend: FakeBackend) -> None:
+    backend.may_reload.set()
     async with serving(backend):
         answers = await read_all(NOBODY)
     assert backend.reloads == []
