@@ -18,7 +18,7 @@ from kexecwatchd.report import Details, Status
 
 # Columns. Wider lines are harder to read, narrower ones leave no room beside the labels.
 _WIDEST = 100
-_NARROWEST = 40
+_NARROWEST = 60
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -123,11 +123,13 @@ def _block(
     head = f"{image.image.capitalize()} image".ljust(_LABEL_WIDTH)
     if image.mode is Mode.OFF:
         return [head + _MODES[Mode.OFF]]
-    state = _paint(image.state.upper(), _state_code(image), colour)
-    lines = [head + state + _since(image.since, now)]
+    indent = " " * _LABEL_WIDTH
+    word = image.state.upper()
+    text = head + word + _since(image.since, now)
+    code = _state_code(image)
+    lines = _painted(word, text, indent, width=width, code=code, colour=colour)
     for fact in _facts(image, details, now):
         text = f"  {fact.label}".ljust(_LABEL_WIDTH) + _plain(fact.text)
-        indent = " " * _LABEL_WIDTH
         lines += _painted(fact.label, text, indent, width=width, code=fact.colour, colour=colour)
         lines += [f"{indent}  {_plain(item)}" for item in fact.items]
     return lines
