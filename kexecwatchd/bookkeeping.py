@@ -89,7 +89,7 @@ def after_load(
         last_good=outcome.kept,
         load_count=record.load_count + 1,
         failures=0,
-        last_error=outcome.degraded,
+        last_error="",
         next_try=0.0,
         last_action=f"loaded it: {load.why}",
         last_action_wall=now.wall,
