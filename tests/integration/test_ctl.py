@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -117,26 +118,31 @@ async def test_a_mute_daemon_is_given_up(
     await mute.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
 
+# dbus-fast before 5.0 leaves the socket of a bus that went away to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("system_bus")
 async def test_a_daemon_that_dies_in_mid_answer_is_unreachable(
     backend: FakeBackend, system_bus: PrivateBus
 ) -> None:
-    never = asyncio.Event()
+    asked, answer = asyncio.Event(), asyncio.Event()
 
     async def verify() -> Status:
-        never.set()
-        await asyncio.sleep(3600)
-        raise AssertionError
+        asked.set()
+        await answer.wait()
+        return backend.now
 
     backend.verify = verify  # type: ignore[method-assign]
     async with serving(backend):
         run = asyncio.ensure_future(ctl("verify"))
-        await never.wait()
+        await asked.wait()
         system_bus.stop()
         ran = await run
+        answer.set()  # to nobody
+        await asyncio.sleep(0.1)
     assert ran.code == ExitCode.UNREACHABLE
     assert "hung up" in ran.err
     assert "Traceback" not in ran.err
+    gc.collect()  # while the filter above is in force
 
 
 @pytest.mark.usefixtures("system_bus")
