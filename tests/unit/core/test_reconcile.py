@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kexecwatchd import config
 from kexecwatchd.config import Config
-from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Intent, Landing, Ledger
+from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Intent, Landing, Ledger, Pair
 from kexecwatchd.model import (
     Drift,
     ImageName,
@@ -223,6 +223,14 @@ def test_an_unload_that_the_kernel_would_refuse_is_held(look: Observation) -> No
 def test_an_unload_needs_no_files() -> None:
     bare = configured("follow", "follow", files=False)
     assert isinstance(step_for(REBOOT, seen(offline=[7]), book(), bare).action, Unload)
+
+
+def test_the_configured_files_in_the_ledgers_terms() -> None:
+    assert pair_of(configured().crash) == PAIR
+    assert pair_of(configured("follow", "follow", files=False).crash) is None
+    alone = {"kernel": PAIR.kernel, "cmdline": ""}
+    settings = config.from_tables({"crash": {"mode": "follow", **alone}}, {})
+    assert pair_of(settings.crash) == Pair(kernel=PAIR.kernel, initrd="", cmdline="")
 
 
 # What the kernel shows, and what becomes of the ledger
