@@ -4,7 +4,7 @@ SYSTEM_PYTHON := /usr/bin/python3
 BUILD := build
 VENV := $(BUILD)/venv
 VENV13 := $(BUILD)/venv-debian13
-VM_WORKERS := 1
+VM_WORKERS := 2
 
 LIBDIR := $(DESTDIR)/usr/lib
 PACKAGE := $(LIBDIR)/python3/dist-packages/kexecwatchd
@@ -61,7 +61,7 @@ check: lint setup-check ## lint, and the tests without virtual machines
 	$(VENV13)/bin/python -m pytest
 
 test: check setup-lab ## everything, on real kernels too
-	$(VENV)/bin/python -m pytest tests/vm $(if $(filter-out 1,$(VM_WORKERS)),-n $(VM_WORKERS))
+	$(VENV)/bin/python -m pytest tests/vm $(if $(filter-out 1,$(VM_WORKERS)),-n $(VM_WORKERS) --dist loadfile)
 
 demo: setup-lab ## see it work: memory comes and goes under a real kernel, which then panics
 	$(VENV)/bin/python -m tests.vm.demo

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.lab.host import PROGRAMS
-from tools import setup
+import tools.setup as setup
 
 SOURCE = Path(__file__).parent.parent.parent
 REQUIREMENTS = ["requirements-dev.txt", "requirements-debian13.txt"]

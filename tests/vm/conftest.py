@@ -10,6 +10,23 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.vm.lab import Lab, LabUnavailable, Machine
+from tests.vm.watched import ROOT
+
+#: What the scenarios measured in this run, a JSON object a line; every worker appends.
+FIGURES = ROOT / "build" / "figures.jsonl"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # not in a worker of pytest-xdist
+        FIGURES.parent.mkdir(exist_ok=True)
+        FIGURES.write_text("")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures := FIGURES.read_text().splitlines():
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.conftest import FIGURES
 from tests.vm.lab import Lab
-from tests.vm.watched import INSTALL, ROOT, Watched, stage
+from tests.vm.watched import INSTALL, Watched, stage
 
 Guest = Callable[..., AbstractContextManager[Watched]]
 Figures = Callable[..., None]
-
-_measured: list[dict[str, object]] = []
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +41,7 @@ def figures(request: pytest.FixtureRequest) -> Figures:
     """figures(name=value, …): measurements for the report at the end; never asserted on."""
 
     def note(**values: object) -> None:
-        _measured.append({"scenario": request.node.name, **values})
-        target = ROOT / "build" / "figures.jsonl"
-        target.parent.mkdir(exist_ok=True)
-        with target.open("a") as file:
-            file.write(json.dumps(_measured[-1]) + "\n")
+        with FIGURES.open("a") as file:
+            file.write(json.dumps({"scenario": request.node.name, **values}) + "\n")
 
     return note

@@ -122,12 +122,12 @@ def test_an_overflowing_socket_loses_nothing(guest: Guest) -> None:
         flood = (
             "import pathlib\n"
             "files = list(pathlib.Path('/sys/devices/system/memory').glob('memory*/uevent'))\n"
-            "for n in range(20000 // len(files) + 1):\n"
+            "for n in range(80000 // len(files) + 1):\n"
             "    for f in files: f.write_text('change')\n"
         )
         vm.put("/run/flood.py", flood.encode())
         vm.run("systemctl stop systemd-udevd-kernel.socket systemd-udevd", check=False)
-        vm.run("python3 /run/flood.py", timeout=900)
+        vm.run("python3 /run/flood.py", timeout=1800)
         vm.plug_dimm("d0", "128M")
         vm.run("systemctl kill -s CONT kexecwatchd")
         watched.wait_reloaded("crash", before)
