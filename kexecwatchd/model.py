@@ -53,12 +53,11 @@ class BlockState(StrEnum):
 class MemoryMap:
     """/proc/iomem, as far as images care.
 
-    `system_ram` is every "System RAM" resource, driver-managed ones included; `driver_managed` the
-    part named "System RAM (...)"; `crash_regions` the "Crash kernel" resources.
+    `system_ram` is every "System RAM" resource, driver-managed ones ("System RAM (...)") included;
+    `crash_regions` the "Crash kernel" resources.
     """
 
     system_ram: RangeSet
-    driver_managed: RangeSet = field(default_factory=RangeSet)
     crash_regions: RangeSet = field(default_factory=RangeSet)
 
 

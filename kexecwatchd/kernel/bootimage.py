@@ -14,9 +14,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_KIB = 1 << 10
-_MIB = 1 << 20
-
 # Compressed and foreign formats that only some machines' loaders take, to be named in the reason.
 _FORMATS = (
     (b"\x1f\x8b", "gzip-compressed"),
@@ -38,20 +35,15 @@ class BadImage(ValueError):
 class BootImage:
     """What matters of a kernel file; sizes are bytes.
 
-    `kind`: bzImage, Image or vmlinux. `cmdline_size`: the longest command line, the final NUL
-    included; on x86 30 bytes less, since the kernel adds elfcorehdr=; None = not known.
-    `five_level`: starts under 5-level paging (x86; None elsewhere). `memory_size`: RAM that it
-    takes when loaded. `kernel_alignment`: of its load address, 0 = not known. `signed`: carries a
-    signature. `release`: as uname -r will say it, "" where the file does not tell.
+    `cmdline_size`: the longest command line, the final NUL included; on x86 30 bytes less, since
+    the kernel adds elfcorehdr=; None = not known. `five_level`: starts under 5-level paging (x86;
+    None elsewhere). `memory_size`: RAM that it takes when loaded. `signed`: carries a signature.
     """
 
-    kind: str
     cmdline_size: int | None
     five_level: bool | None
     memory_size: int
-    kernel_alignment: int
     signed: bool
-    release: str = ""
 
 
 def inspect(fd: int, machine: str) -> BootImage:
@@ -117,20 +109,11 @@ def _x86(file: _File) -> BootImage:
     if file.size - setup > init_size:
         raise BadImage(f"{file.size - setup} bytes of kernel in an init_size of {init_size}")
     return BootImage(
-        kind="bzImage",
         cmdline_size=file.number("<I", 0x238),
         five_level=bool(xloadflags & 0x20),
         memory_size=init_size,
-        kernel_alignment=file.number("<I", 0x230),
         signed=_check_pe(file),
-        release=_x86_release(file),
     )
-
-
-def _x86_release(file: _File) -> str:
-    pointer = file.number("<H", 0x20E)
-    words = file.read(pointer + 0x200, 256).partition(b"\0")[0].split() if pointer else []
-    return words[0].decode("ascii", "replace") if words else ""
 
 
 def _arm64(file: _File) -> BootImage:
@@ -158,7 +141,7 @@ def _flat_image(file: _File, cmdline_size: int) -> BootImage:
     size = file.number("<Q", 16)
     if not size:
         raise BadImage("image_size is 0: a kernel from before 3.17, or a damaged one")
-    return BootImage("Image", cmdline_size, None, size, 2 * _MIB, _check_pe(file))
+    return BootImage(cmdline_size, None, size, _check_pe(file))
 
 
 def _loongarch(file: _File) -> BootImage:
@@ -167,7 +150,7 @@ def _loongarch(file: _File) -> BootImage:
         return _vmlinux(file, "<", _EM["loongarch64"], cmdline_size=None)
     if file.read(0, 2) != b"MZ" or file.read(0x38, 4) != b"\xcd\x23\x82\x81":
         raise BadImage(f"neither a loongarch vmlinux.efi nor an ELF file but {_format(file)}")
-    return BootImage("Image", None, None, file.number("<Q", 16), 0, _check_pe(file))
+    return BootImage(None, None, file.number("<Q", 16), _check_pe(file))
 
 
 def _ppc64le(file: _File) -> BootImage:
@@ -184,7 +167,7 @@ def _s390x(file: _File) -> BootImage:
         return _vmlinux(file, ">", _EM["s390x"], cmdline_size=None)
     if file.read(0x10008, 6) != b"S390EP":
         raise BadImage(f"neither a bootable s390 image nor an ELF file but {_format(file)}")
-    return BootImage("Image", None, None, file.size, _MIB, _has_appended_signature(file))
+    return BootImage(None, None, file.size, _has_appended_signature(file))
 
 
 def _vmlinux(file: _File, order: str, em: int, cmdline_size: int | None) -> BootImage:
@@ -205,8 +188,7 @@ def _vmlinux(file: _File, order: str, em: int, cmdline_size: int | None) -> Boot
             last = max(last, physical + file.number(order + "Q", at + 40))
     if last <= first:
         raise BadImage("an ELF file with nothing to load")
-    signed = _has_appended_signature(file)
-    return BootImage("vmlinux", cmdline_size, None, last - first, 64 * _KIB, signed)
+    return BootImage(cmdline_size, None, last - first, _has_appended_signature(file))
 
 
 def _has_appended_signature(file: _File) -> bool:

@@ -40,10 +40,6 @@ class HeaderError(ValueError):
     """There is no elfcorehdr here, or none that can be believed; the text says why."""
 
 
-class Unreadable(HeaderError):
-    """The crash region reads as zeros: not mapped (arm64 before 6.4), so nothing is known."""
-
-
 def parse(data: bytes, address: int) -> CoreHeader:
     """The header that `data` begins with; `address` is where it was read, in bytes.
 
@@ -80,8 +76,8 @@ def find(kcore: Kcore, regions: RangeSet, hint: int | None, machine: str) -> Cor
 
     Only to be asked while a crash image is loaded: an unload leaves the bytes behind. `hint` is the
     address that our own load put it at; an address read back from someone else's image makes a bad
-    hint, since his next load may leave a stale header there. Raises HeaderError (Unreadable),
-    kcore.NotMapped or OSError.
+    hint, since his next load may leave a stale header there. Raises HeaderError, kcore.NotMapped
+    or OSError.
     """
     if machine == "s390x":
         raise HeaderError("no elfcorehdr on s390x: the capture kernel makes its own when it boots")
@@ -101,8 +97,10 @@ def find(kcore: Kcore, regions: RangeSet, hint: int | None, machine: str) -> Cor
                 return _read_stable(kcore, address, region)
             except HeaderError as error:
                 reasons.append(f"at {address:#x}: {error}")
-    if zeros:
-        raise Unreadable(f"the crash region ({regions}) reads as zeros: the kernel has it unmapped")
+    if zeros:  # as on arm64 before 6.4
+        raise HeaderError(
+            f"the crash region ({regions}) reads as zeros: the kernel has it unmapped"
+        )
     raise HeaderError(f"no elfcorehdr in the crash region ({regions}); {'; '.join(reasons[-4:])}")
 
 

@@ -26,8 +26,8 @@ class BadInitrd(ValueError):
     """No kernel can unpack this, or not all of it; the text says why."""
 
 
-def check(fd: int) -> str:
-    """The formats of the file open at `fd` in their order, such as "cpio+zstd".
+def check(fd: int) -> None:
+    """Walk the file open at `fd` from end to end.
 
     Decompresses up to the whole file, so it can take seconds: call it in a thread. Reads 1 MiB at a
     time and leaves the file position alone. Raises BadInitrd, or OSError.
@@ -36,8 +36,9 @@ def check(fd: int) -> str:
     if not stat.S_ISREG(status.st_mode):
         raise BadInitrd("not a regular file")
     file = _Window(fd, status.st_size)
-    words: list[str] = []
     at = _skip_zeros(file, 0)
+    if at >= file.size:
+        raise BadInitrd("the file holds nothing but zeros" if file.size else "the file is empty")
     while at < file.size:
         word, walk = _member(file, at)
         try:
@@ -46,12 +47,7 @@ def check(fd: int) -> str:
             raise BadInitrd(
                 f"truncated: the {word} archive at offset {at} goes on beyond {file.size} bytes"
             ) from None
-        if words[-1:] != [word]:
-            words.append(word)
         at = _skip_zeros(file, end)
-    if not words:
-        raise BadInitrd("the file holds nothing but zeros" if file.size else "the file is empty")
-    return "+".join(words)
 
 
 class _Truncated(Exception):

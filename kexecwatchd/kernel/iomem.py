@@ -44,13 +44,14 @@ def parse(text: str) -> MemoryMap:
         raise AddressesHidden(
             "all addresses read as zero; run with CAP_SYS_ADMIN in the initial user namespace"
         )
-    driver_managed = _named(resources, lambda name: name.startswith("System RAM ("))
-    system_ram = _named(resources, lambda name: name == "System RAM") | driver_managed
+    # In brackets: the driver that manages it, such as "System RAM (virtio_mem)".
+    system_ram = _named(
+        resources, lambda name: name == "System RAM" or name.startswith("System RAM (")
+    )
     if not system_ram:
         raise MapError(f"no System RAM among {len(resources)} resources")
     return MemoryMap(
         system_ram=system_ram,
-        driver_managed=driver_managed,
         crash_regions=_named(resources, lambda name: name == "Crash kernel"),
     )
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the kernel says about kexec: what is loaded, what is permitted; and what it runs as.
 
-Only files that are safe to poll are read by `read`. kexec_crash_size is not among them: reading it
-takes the kexec lock, may fail with EBUSY, and can make the kernel's own hotplug update drop an
-event (crash_get_memory_size(), kernel/kexec_core.c).
+Only files that are safe to poll are read. kexec_crash_size is not among them: reading it takes the
+kexec lock, may fail with EBUSY, and can make the kernel's own hotplug update drop an event
+(crash_get_memory_size(), kernel/kexec_core.c). memory/crash_hotplug and cpu/crash_hotplug take the
+lock too (crash_check_hotplug_support(), kernel/crash_core.c).
 """
 
 from __future__ import annotations
@@ -47,20 +48,6 @@ def read(root: Path = Path("/")) -> KexecState:
     )
 
 
-def crash_hotplug(root: Path = Path("/")) -> bool | None:
-    """True while a crash image is loaded that the kernel updates itself on memory hotplug.
-
-    None: the kernel cannot (before 6.6, or without CONFIG_CRASH_HOTPLUG). **Takes the kexec lock**
-    (crash_check_hotplug_support(), kernel/crash_core.c), and answers False when it is busy: ask
-    once, never poll.
-    """
-    for device in ("memory", "cpu"):
-        text = _text(root / f"sys/devices/system/{device}/crash_hotplug")
-        if text is not None:
-            return text == "1"
-    return None
-
-
 def la57(root: Path = Path("/")) -> bool:
     """True when an x86 kernel runs with five-level paging; False on every other machine."""
     with (root / "proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
@@ -81,12 +68,6 @@ def boot_id(root: Path = Path("/")) -> str:
 def kernel_release(root: Path = Path("/")) -> str:
     """As uname -r says it."""
     return (root / "proc/sys/kernel/osrelease").read_text(encoding="ascii").strip()
-
-
-def cmdline(root: Path = Path("/")) -> str:
-    """The running kernel's command line."""
-    path = root / "proc/cmdline"
-    return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
 
 
 def parse_lockdown(text: str) -> str:

@@ -16,6 +16,7 @@ from .trees import PT_LOAD, elf, file_of, phdr
 
 PE = 0x80
 SIGNATURE_SIZE = 512
+VMLINUX_SPAN = 0x100000 + 500
 
 
 def inspect(data: bytes, machine: str = "x86_64") -> BootImage:
@@ -57,15 +58,12 @@ def bzimage(size: int = 8192) -> bytes:
         (0x1F4, "I", (size - 2048) // 16),
         (0x1FE, "H", 0xAA55),
         (0x206, "H", 0x20F),
-        (0x20E, "H", 0x400),
         (0x211, "B", 1),
-        (0x230, "I", 2 << 20),
         (0x236, "H", 0x7F),
         (0x238, "I", 2047),
         (0x260, "I", 60 << 20),
     )
-    release = b"6.12.117+deb13-amd64 (debian-kernel@lists.debian.org) #1 SMP\0"
-    return data[:0x202] + b"HdrS" + data[0x206:0x600] + release + data[0x600 + len(release) :]
+    return data[:0x202] + b"HdrS" + data[0x206:]
 
 
 def arm64(size: int = 4096) -> bytes:
@@ -91,28 +89,23 @@ def vmlinux(machine: int, order: str = "<") -> bytes:
 class TestX86:
     def test_a_distribution_kernel(self) -> None:
         assert inspect(with_pe(bzimage(), signed=True)) == BootImage(
-            kind="bzImage",
             cmdline_size=2047,
             five_level=True,
             memory_size=60 << 20,
-            kernel_alignment=2 << 20,
             signed=True,
-            release="6.12.117+deb13-amd64",
         )
 
     def test_unsigned(self) -> None:
         assert not inspect(with_pe(bzimage(), signed=False)).signed
         assert not inspect(bzimage()).signed
 
-    def test_without_five_levels_or_a_release(self) -> None:
-        image = inspect(put(bzimage(), (0x236, "H", 0x5F), (0x20E, "H", 0)))
-        assert image.five_level is False
+    def test_without_five_levels(self) -> None:
+        assert inspect(put(bzimage(), (0x236, "H", 0x5F))).five_level is False
         assert inspect(put(bzimage(), (0x236, "H", 0x3F))).five_level is True
-        assert image.release == ""
 
     def test_setup_sects_of_zero_means_four(self) -> None:
         data = put(bzimage(), (0x1F1, "B", 0), (0x1F4, "I", (8192 - 2560) // 16))
-        assert inspect(data).kind == "bzImage"
+        inspect(data)
         with pytest.raises(BadImage, match="truncated"):
             inspect(data[:-1])
 
@@ -156,13 +149,13 @@ class TestX86:
     def test_damage_is_refused_or_described(self, noise: bytes, at: int) -> None:
         data = with_pe(bzimage(), signed=True)
         with contextlib.suppress(BadImage):
-            assert inspect(data[:at] + noise + data[at + len(noise) :]).kind == "bzImage"
+            inspect(data[:at] + noise + data[at + len(noise) :])
 
 
 class TestElsewhere:
     def test_arm64(self) -> None:
         assert inspect(with_pe(arm64(), signed=True), "aarch64") == BootImage(
-            "Image", 2048, None, 40 << 20, 2 << 20, signed=True
+            2048, None, 40 << 20, signed=True
         )
         assert not inspect(arm64(), "aarch64").signed
 
@@ -184,21 +177,19 @@ class TestElsewhere:
 
     def test_riscv(self) -> None:
         assert inspect(riscv(), "riscv64").memory_size == 20 << 20
-        assert inspect(vmlinux(243), "riscv64").kind == "vmlinux"
+        assert inspect(vmlinux(243), "riscv64").memory_size == VMLINUX_SPAN
         with pytest.raises(BadImage, match="gzip"):
             inspect(b"\x1f\x8b".ljust(4096, b"\0"), "riscv64")
 
     def test_loongarch(self) -> None:
         assert inspect(loongarch(), "loongarch64").memory_size == 30 << 20
-        assert inspect(vmlinux(258), "loongarch64").kind == "vmlinux"
+        assert inspect(vmlinux(258), "loongarch64").memory_size == VMLINUX_SPAN
         with pytest.raises(BadImage, match="something"):
             inspect(bytes(4096), "loongarch64")
 
     def test_ppc64le(self) -> None:
         data = vmlinux(21)
-        assert inspect(data, "ppc64le") == BootImage(
-            "vmlinux", 2048, None, 0x100000 + 500, 64 << 10, signed=False
-        )
+        assert inspect(data, "ppc64le") == BootImage(2048, None, VMLINUX_SPAN, signed=False)
         assert inspect(data + b"~Module signature appended~\n", "ppc64le").signed
         with pytest.raises(BadImage, match="truncated: a PT_LOAD"):
             inspect(data[:-1], "ppc64le")
@@ -221,7 +212,7 @@ class TestElsewhere:
     def test_s390x(self) -> None:
         image = bytes(0x10008) + b"S390EP" + bytes(100)
         assert inspect(image, "s390x").memory_size == len(image)
-        assert inspect(vmlinux(22, ">"), "s390x").kind == "vmlinux"
+        assert inspect(vmlinux(22, ">"), "s390x").memory_size == VMLINUX_SPAN
         with pytest.raises(BadImage, match="something"):
             inspect(image[:0x10008], "s390x")
 

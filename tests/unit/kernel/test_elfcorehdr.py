@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexecwatchd.kernel import elfcorehdr
-from kexecwatchd.kernel.elfcorehdr import HeaderError, Unreadable, parse
+from kexecwatchd.kernel.elfcorehdr import HeaderError, parse
 from kexecwatchd.kernel.kcore import Kcore, NotMapped
 from kexecwatchd.model import CoreHeader, Drift, MemoryMap, Note
 from kexecwatchd.ranges import RangeSet
@@ -154,18 +154,15 @@ class TestFind:
             assert len(elfcorehdr.find(core, REGIONS, None, "x86_64").loads.ranges) == 3999
 
     def test_zeros_say_nothing(self, tmp_path: Path) -> None:
-        with self.region(tmp_path) as core, pytest.raises(Unreadable, match="reads as zeros"):
+        with self.region(tmp_path) as core, pytest.raises(HeaderError, match="reads as zeros"):
             elfcorehdr.find(core, REGIONS, None, "aarch64")
 
     def test_no_header_says_what_was_there(self, tmp_path: Path) -> None:
         with (
             self.region(tmp_path, x5000=HEADER, x5108=b"size") as core,
-            pytest.raises(
-                HeaderError, match=f"no elfcorehdr .* at {START + 0x5000:#x}: "
-            ) as caught,
+            pytest.raises(HeaderError, match=f"no elfcorehdr .* at {START + 0x5000:#x}: "),
         ):
             elfcorehdr.find(core, REGIONS, None, "x86_64")
-        assert not isinstance(caught.value, Unreadable)
 
     def test_a_header_must_end_within_the_region(self, tmp_path: Path) -> None:
         big = crash_header({n << 28: 1 << 27 for n in range(1, 200)}, NOTES)
@@ -224,7 +221,6 @@ class TestFind:
 class TestCompare:
     MEMORY = MemoryMap(
         system_ram=RangeSet.of((0x1000, 0x9FC00), (0x100000, 0x40000000), (1 << 32, 5 << 30)),
-        driver_managed=RangeSet.of((1 << 32, 5 << 30)),
         crash_regions=RangeSet.of((START, START + 16 * MIB)),
     )
     GOOD = ((0x100000, START), (START + 16 * MIB, 0x40000000), (1 << 32, 5 << 30))

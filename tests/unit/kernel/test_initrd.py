@@ -22,9 +22,9 @@ from .trees import file_of
 CONTENT = b"#!/bin/sh\nexec /sbin/init\n" * 50
 
 
-def check(data: bytes) -> str:
+def check(data: bytes) -> None:
     with file_of(data) as fd:
-        return initrd.check(fd)
+        initrd.check(fd)
 
 
 def cpio(files: Mapping[str, bytes], pad: int = 512) -> bytes:
@@ -77,19 +77,21 @@ UNSEEN = {"lz4": 4 + 4 + 700}
 @pytest.mark.parametrize("word", WHOLE)
 class TestEachFormat:
     def test_alone(self, word: str) -> None:
-        assert check(WHOLE[word]) == word
+        check(WHOLE[word])
 
     def test_padded_with_zeros(self, word: str) -> None:
-        assert check(bytes(512) + WHOLE[word] + bytes(700)) == word
+        check(bytes(512) + WHOLE[word] + bytes(700))
 
     def test_behind_early_cpio_archives(self, word: str) -> None:
-        whole = CPIO + CPIO + WHOLE[word]
-        assert check(whole) == ("cpio" if word == "cpio" else f"cpio+{word}")
+        check(CPIO + CPIO + WHOLE[word])
 
     def test_followed_by_another(self, word: str) -> None:
         # lz4 needs the zeros: without them the next magic would be the size of a block.
         joined = WHOLE[word] + bytes(4 + -len(WHOLE[word]) % 4) + WHOLE["xz"]
-        assert check(joined) == ("xz" if word == "xz" else f"{word}+xz")
+        check(joined)
+        offset = len(joined) - len(WHOLE["xz"])
+        with pytest.raises(BadInitrd, match=f"truncated: the xz archive at offset {offset} "):
+            check(joined[:-1])
 
     def test_every_cut_shows(self, word: str) -> None:
         whole = WHOLE[word]
@@ -108,8 +110,8 @@ def test_larger_than_the_window() -> None:
     archive = cpio({"a": noise, "b": noise, "c": CONTENT})
     blocks = [noise[at : at + (128 << 10)] for at in range(0, len(noise), 128 << 10)]
     joined = archive + gzip.compress(archive, 1) + zstd(blocks)
-    assert check(joined) == "cpio+gzip+zstd"
-    with pytest.raises(BadInitrd):
+    check(joined)
+    with pytest.raises(BadInitrd, match="truncated: the zstd"):
         check(joined[:-1])
     with pytest.raises(BadInitrd, match="truncated: the gzip"):
         check(joined[: len(archive) * 2 - 1000])
@@ -126,12 +128,14 @@ def test_data_that_swells(word: str) -> None:
     data = swell[word](bytes(64 << 20))
     tracemalloc.start()
     try:
-        assert check(data + WHOLE["zstd"]) == f"{word}+zstd"
+        check(data + WHOLE["zstd"])
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
-    with pytest.raises(BadInitrd, match="truncated"):
+    with pytest.raises(BadInitrd, match=f"truncated: the {word}"):
         check(data[:-1])
+    with pytest.raises(BadInitrd, match="truncated: the zstd"):
+        check(data + WHOLE["zstd"][:-1])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_zstd_frames_of_all_kinds() -> None:
     single = b"\x28\xb5\x2f\xfd\x20\x03" + (1 | 3 << 3).to_bytes(3, "little") + b"abc"
     # Dictionary of two bytes, content size of four.
     sized = b"\x28\xb5\x2f\xfd\x82\x58" + bytes(6) + (1 | 3 << 3).to_bytes(3, "little") + b"abc"
-    assert check(skippable + single + sized + zstd([], checksum=False)) == "zstd"
+    check(skippable + single + sized + zstd([], checksum=False))
     for frame in (skippable, single, sized):
         with pytest.raises(BadInitrd, match="truncated"):
             check(frame[:-1])
@@ -197,7 +201,7 @@ def test_the_file_position_stays() -> None:
 )
 def test_any_archive_is_whole_until_it_is_cut(files: dict[str, bytes], cut: int) -> None:
     archive = cpio(files, pad=4)
-    assert check(archive) == "cpio"
+    check(archive)
     with pytest.raises(BadInitrd):
         check(archive[: max(0, len(archive) - 1 - cut)])
 
@@ -206,4 +210,4 @@ def test_any_archive_is_whole_until_it_is_cut(files: dict[str, bytes], cut: int)
 def test_damage_is_refused_or_passed_never_worse(noise: bytes, word: str, at: int) -> None:
     data = WHOLE[word]
     with contextlib.suppress(BadInitrd):
-        assert check(data[:at] + noise + data[at + len(noise) :])
+        check(data[:at] + noise + data[at + len(noise) :])

@@ -72,14 +72,6 @@ def test_nonsense_names_its_file(tmp_path: Path, path: str, content: str) -> Non
         kexec_state.read(tmp_path)
 
 
-def test_crash_hotplug(tmp_path: Path) -> None:
-    assert kexec_state.crash_hotplug(tmp_path) is None
-    populate(tmp_path, {"sys/devices/system/cpu/crash_hotplug": "1\n"})
-    assert kexec_state.crash_hotplug(tmp_path) is True
-    populate(tmp_path, {"sys/devices/system/memory/crash_hotplug": "0\n"})
-    assert kexec_state.crash_hotplug(tmp_path) is False
-
-
 @pytest.mark.parametrize(
     ("cpuinfo", "active"),
     [
@@ -100,12 +92,10 @@ def test_names_of_this_boot(tmp_path: Path) -> None:
         {
             f"{SYSCTL}/random/boot_id": "4f2c3a6e-0000-4000-8000-123456789abc\n",
             f"{SYSCTL}/osrelease": "6.12.117+deb13-amd64\n",
-            "proc/cmdline": b"root=/dev/vda note=\xe4 crashkernel=256M\n",
         },
     )
     assert kexec_state.boot_id(tmp_path) == "4f2c3a6e-0000-4000-8000-123456789abc"
     assert kexec_state.kernel_release(tmp_path) == "6.12.117+deb13-amd64"
-    assert kexec_state.cmdline(tmp_path).split()[-1] == "crashkernel=256M"
 
 
 def test_lockdown_without_a_choice() -> None:
