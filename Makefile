@@ -13,8 +13,7 @@ DATA := \
 	$(LIBDIR)/systemd/system/kexecwatchd.service \
 	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
-	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf \
-	$(DESTDIR)/usr/share/dbus-1/system-services/org.kexecwatch1.service
+	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf
 LIBRARIES := python3-dbus-fast python3-pydantic python3-pyudev python3-sdnotify python3-systemd, \
 	as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
@@ -75,7 +74,6 @@ install: ## install below DESTDIR (default: this machine)
 	install -D -m 0644 -t $(LIBDIR)/systemd/system systemd/kexecwatchd.service
 	install -D -m 0644 -t $(LIBDIR)/udev/rules.d udev/70-kexecwatchd.rules
 	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system.d dbus/org.kexecwatch1.conf
-	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system-services dbus/org.kexecwatch1.service
 	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
 	test -e $(ETC)/kexecwatchd.toml || \
 		install -D -m 0644 packaging/kexecwatchd.toml $(ETC)/kexecwatchd.toml

@@ -100,12 +100,13 @@ def confirmed(ledger: Ledger, image: ImageName, before: Observation, after: Obse
     """The handshake: the look after a successful load.
 
     Drift that is left although the map stood still is beyond what a load can cure. Where the map
-    moved during the load, the image answers for the memory of either look.
+    moved during the load, a reboot image answers for the memory of either look.
     """
     stood_still = (before.ram, before.online) == (after.ram, after.online)
     is_crash = image is ImageName.CRASH
     return ledger.with_image(
         image,
+        ram=before.ram if is_crash else before.ram | after.ram,
         online=before.online | after.online,
         fingerprint=after.fingerprint if is_crash else "",
         uncured=after.drift if is_crash and stood_still else Drift(),

@@ -66,6 +66,7 @@ class Engine:
         self._prune()
         self._saved: Ledger | None = None
         self._save_trouble = False
+        self._overflow_told = False
         self._release = kexec_state.kernel_release(root)
         self._pacing = _pacing(config, self._ledger)
         self._changed: set[int] | None = None  # blocks to read afresh; None = all
@@ -88,7 +89,8 @@ class Engine:
     def _known(self) -> summary.Known:
         moment = now()
         due = {
-            step.image: max(self._due(step), moment.boot) - moment.boot + moment.wall
+            # Whole seconds: the same time is to read the same at every look.
+            step.image: float(round(max(self._due(step), moment.boot) - moment.boot + moment.wall))
             for step in self._steps
             if step.action is not None
         }
@@ -143,6 +145,7 @@ class Engine:
             if self._ledger.of(image).degraded:
                 self._ledger = self._ledger.with_image(image, owed="the configuration was reloaded")
         self._ledger = bookkeeping.retry_now(self._ledger)
+        self._executor.forget_failures()
         self.look_at_everything()
 
     async def work(self) -> None:
@@ -187,6 +190,7 @@ class Engine:
         self._ledger = bookkeeping.with_states(self._ledger, self._steps, moment)
         if self._pacing.settled() and not any(step.action for step in self._steps):
             self._pacing.calm()
+            self._overflow_told = False  # the next one is news again
         self._save()
         self._publish(self.status())
 
@@ -196,8 +200,8 @@ class Engine:
             self._motion_looks += 1
         self._next_look = moment + (MOTION_LOOK if self._in_motion else IDLE_LOOK)
 
-    def _absorb(self) -> Iterable[int]:
-        """Take in the uevents so far; returns the memory blocks that they name."""
+    def _absorb(self) -> Iterable[int] | None:
+        """Take in the uevents so far; returns the memory blocks that they name, None for all."""
         batch = self._events()
         if not batch:
             return ()
@@ -205,18 +209,24 @@ class Engine:
         self._motion_looks = 0
         self._ledger = bookkeeping.retry_now(self._ledger)
         if batch.lost:
-            decisions.trouble("uevents were lost: the socket overflowed; reading everything")
+            if not self._overflow_told:
+                decisions.trouble("uevents were lost: the socket overflowed; reading everything")
+            self._overflow_told = True
             self._changed = None
-        elif self._changed is not None:
+            return None
+        if self._changed is not None:
             self._changed |= batch.blocks
-        return batch.blocks
+        return tuple(batch.blocks)
 
     async def _glance(self) -> None:
         """Unload a reboot image as soon as its memory goes, without waiting for quiet."""
         touched = self._absorb()
-        if not touched or not self._seen.reboot_loaded:
+        if touched == () or not self._seen.reboot_loaded:
             return
-        blocks = await asyncio.to_thread(self._observer.blocks, tuple(touched))
+        try:
+            blocks = await asyncio.to_thread(self._observer.blocks, touched)
+        except (OSError, ValueError):
+            return  # the full look, which is close, says what is wrong
         glimpse = self._seen.with_blocks(blocks)
         steps = reconcile.reconcile(glimpse, self._ledger, self._config)
         step = next(s for s in steps if s.image is ImageName.REBOOT)
@@ -248,6 +258,7 @@ class Engine:
         obstacle = reconcile.obstacle_to_load(image, self._seen, settings)
         if obstacle:
             raise LoadRefused(f"the {image} image cannot be loaded: {obstacle}")
+        self._executor.forget_failures()
         failure = await self._load(image, Load("it was asked for"))
         if failure:
             raise LoadRefused(f"the {image} image could not be loaded: {failure}")

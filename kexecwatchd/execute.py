@@ -2,7 +2,7 @@
 """Carries out one load or unload. Blocks, for seconds at times: call it from a worker thread.
 
 Tries the configured files and then the last good ones, each only after its preflight. What was
-done is told in an Outcome; nothing is remembered here.
+done is told in an Outcome; all that is remembered here is what the kernel has refused.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from kexecwatchd.preflight import Files, Paths, Refused
 
 CONFIGURED = "configured"
 LAST_GOOD = "last-good"
+
+# Failures that say nothing about the files.
+PASSING = (errno.ENOMEM, errno.EINTR)
+
+# The signatures of kernel and initrd, and the command line.
+Identity = tuple[str, str, str]
 
 # EBUSY: another kexec operation holds the kernel's lock, most often for milliseconds.
 BUSY_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
@@ -67,6 +73,7 @@ class Executor:
     def __init__(self, root: Path, copies: Path) -> None:
         self._root = root
         self._copies = copies
+        self._failed: dict[tuple[ImageName, Identity], str] = {}
 
     def load(
         self,
@@ -86,6 +93,9 @@ class Executor:
         for source, paths in candidates:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
+                    identity = (files.kernel_signature, files.initrd_signature, paths.cmdline)
+                    if kept is not None or seen.loaded(image):
+                        self._refuse_known_failure(image, identity)
                     call = self._call(image, files, paths.cmdline, seen, debug)
                     seconds += call.seconds
                     debug_refused |= call.debug_refused
@@ -105,6 +115,8 @@ class Executor:
                     problems.append(_explain(call.error, image))
                     if call.error.errno == errno.EBUSY:
                         break  # it has nothing to do with the files, and cost nothing
+                    if call.error.errno not in PASSING:
+                        self._failed[image, identity] = problems[-1]
             except Refused as refusal:
                 problems.append(str(refusal))
         return Outcome(
@@ -113,6 +125,19 @@ class Executor:
             error="; the last good files: ".join(problems),
             debug_refused=debug_refused,
         )
+
+    def forget_failures(self) -> None:
+        """Give files that the kernel refused another chance."""
+        self._failed.clear()
+
+    def _refuse_known_failure(self, image: ImageName, identity: Identity) -> None:
+        """Raise Refused for what the kernel has refused before.
+
+        Finding that out once more would cost the crash image that is loaded now.
+        """
+        error = self._failed.get((image, identity))
+        if error is not None:
+            raise Refused(f"{error} (not tried again until the files or the configuration change)")
 
     def unload(self, image: ImageName) -> str:
         """Unload the image; "" or what went wrong."""
@@ -148,9 +173,10 @@ class Executor:
         with contextlib.ExitStack() as stack:
             log = _kernel_log(self._root, stack) if debug else None
             started = time.monotonic()
-            error = attempt(kexec_file.KEXEC_FILE_DEBUG if debug else 0)
+            # Without the log to read, the flag would only write addresses into it.
+            error = attempt(kexec_file.KEXEC_FILE_DEBUG if log is not None else 0)
             refused = False
-            if debug and error is not None and error.errno == errno.EINVAL:
+            if log is not None and error is not None and error.errno == errno.EINVAL:
                 # Before 6.8 the flag is unknown: EINVAL, before any image is touched.
                 error = attempt(0)
                 refused = error is None or error.errno != errno.EINVAL

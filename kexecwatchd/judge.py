@@ -20,6 +20,8 @@ NO_MEMORY_HOTPLUG = "acpi_no_memhotplug"
 def judge(image: ImageName, seen: Observation, record: ImageRecord) -> Verdict:
     """What is so of this image."""
     loaded = seen.loaded(image)
+    if loaded is None and seen.problem:
+        return Verdict(State.UNKNOWN, seen.problem)
     if loaded is None:
         return Verdict(State.ABSENT, "this kernel has no kexec support")
     if not loaded:

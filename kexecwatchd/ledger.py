@@ -7,9 +7,7 @@ here. One JSON file below /run, replaced atomically, and good for one boot only.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +99,9 @@ class Landing(_Frozen):
 # What a load owes that failed, in case it took the old image along.
 LOAD_FAILED = "the load before failed"
 
+# What a load owes of which nothing tells whether it came about.
+INTERRUPTED = "the load before was interrupted"
+
 
 class ImageRecord(_Frozen):
     """What we know of one image beyond what the kernel tells.
@@ -169,12 +170,9 @@ def read(path: Path, boot_id: str) -> tuple[Ledger, str]:
 
 def write(path: Path, ledger: Ledger) -> None:
     """Replace the file: after a kill at any moment it holds the old ledger or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(ledger.model_dump_json().encode())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    # Always the same name: there is one daemon, and what a kill left behind is written over.
+    new = path.with_name(f".{path.name}.new")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(ledger.model_dump_json().encode())
+    os.replace(new, path)

@@ -146,6 +146,14 @@ class Drift:
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra or self.missing_notes)
 
+    def within(self, other: Drift) -> Drift:
+        """The part of this drift that `other` has too."""
+        return Drift(
+            self.missing & other.missing,
+            self.extra & other.extra,
+            tuple(n for n in self.missing_notes if n in other.missing_notes),
+        )
+
     def beyond(self, known: Drift) -> Drift:
         """The part of this drift that `known` does not have."""
         return Drift(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,12 @@ from kexecwatchd.model import Blocks, CoreHeader, Drift, MemoryMap, Observation
 # of all segments) and the command line there, arm64 the device tree with its random seeds.
 FINGERPRINT_BYTES = 128 << 10
 
+# How often a look is begun anew because memory changed under it.
+CONSISTENT_TRIES = 3
+
+# Seconds: much longer than the kernel needs to write a new elfcorehdr.
+KERNEL_UPDATE = 0.02
+
 
 # 0x12ab, 0x12ab-0x12ff and, as /proc/iomem writes them, 12ab-12ff.
 _ADDRESS = re.compile(r"0x[0-9a-f]+(?:-0x[0-9a-f]+)?|\b[0-9a-f]{4,}-[0-9a-f]{4,}\b")
@@ -37,18 +44,37 @@ class Observer:
         self._machine = machine or platform.machine()
         self._blocks = BlockReader(root)
 
-    def blocks(self, changed: Iterable[int]) -> Blocks:
-        """The memory blocks, with the states of `changed` read afresh."""
+    def blocks(self, changed: Iterable[int] | None) -> Blocks:
+        """The memory blocks, with the states of `changed` (None: all) read afresh.
+
+        Raises OSError or ValueError.
+        """
         return self._blocks.read(changed)
 
     def look(self, ledger: Ledger, changed: Iterable[int] | None = None) -> Observation:
-        """Everything. `changed`: the blocks to read afresh besides new ones; None means all."""
-        segments = ledger.reboot.segments
-        blocks = self._blocks.read(changed)
-        held = blocks.covering(segments) if segments else ()
-        if changed is not None and held:
-            blocks = self._blocks.read(held)
-        state = kexec_state.read(self._root)
+        """Everything. `changed`: the blocks to read afresh besides new ones; None means all.
+
+        The parts are read one after the other; when the memory map moved meanwhile they do not
+        belong together, and everything is read again. Under a storm without end the last try
+        stands: the next look is close.
+        """
+        for _ in range(CONSISTENT_TRIES):
+            seen = self._look_once(ledger, changed)
+            if seen.map is None or self._memory_map()[0] == seen.map:
+                break
+        return seen
+
+    def _look_once(self, ledger: Ledger, changed: Iterable[int] | None) -> Observation:
+        try:
+            blocks, held = self._look_at_blocks(ledger, changed)
+            state = self._kexec_state(ledger)
+        except (OSError, ValueError) as error:
+            self._blocks = BlockReader(self._root)
+            problem = f"the kernel's state cannot be read: {_without_addresses(error)}"
+            nothing = Blocks(size=0, by_number={})
+            return Observation(
+                None, nothing, crash_loaded=None, reboot_loaded=None, problem=problem
+            )
         memory, problem = self._memory_map()
         seen = Observation(
             map=memory,
@@ -65,6 +91,29 @@ class Observer:
         if memory is None or not state.crash_loaded:
             return seen
         return self._with_header(seen, memory, state, ledger.crash.elfcorehdr)
+
+    def _look_at_blocks(
+        self, ledger: Ledger, changed: Iterable[int] | None
+    ) -> tuple[Blocks, tuple[int, ...]]:
+        """All blocks, and the numbers of those that hold the reboot image, read afresh."""
+        blocks = self._blocks.read(changed)
+        segments = ledger.reboot.segments
+        held = blocks.covering(segments) if segments else ()
+        if changed is not None and held:
+            blocks = self._blocks.read(held)
+        return blocks, held
+
+    def _kexec_state(self, ledger: Ledger) -> KexecState:
+        """What is loaded; a crash image that we know of is not taken to be gone at first sight.
+
+        While the kernel updates the image it has none for a moment
+        (arch_crash_handle_hotplug_event() in arch/x86/kernel/crash.c).
+        """
+        state = kexec_state.read(self._root)
+        if ledger.crash.ram is not None and not state.crash_loaded:
+            time.sleep(KERNEL_UPDATE)
+            state = kexec_state.read(self._root)
+        return state
 
     def _memory_map(self) -> tuple[MemoryMap | None, str]:
         try:

@@ -38,9 +38,15 @@ class Pacing:
         return min(self.last_event + self.quiet, self.first_event + self.max_wait)
 
     def looked(self, now: float) -> None:
-        """A full look began at `now`: events until then are answered."""
-        storm_goes_on = self.first_event is not None and now < self.last_event + self.quiet
-        self.first_event = now if storm_goes_on else None
+        """A full look began at `now`, due or not: events until then are answered.
+
+        While the storm goes on, a look that came early (somebody asked for it) does not put off
+        the one that is due.
+        """
+        if self.first_event is None or now >= self.last_event + self.quiet:
+            self.first_event = None
+        elif now >= self.first_event + self.max_wait:
+            self.first_event = now
 
     def settled(self) -> bool:
         """True when no event waits for its look."""

@@ -61,7 +61,10 @@ def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> It
             boot = bootimage.inspect(kernel_fd, platform.machine())
         except (bootimage.BadImage, OSError) as error:
             raise Refused(f"{paths.kernel}: {error}") from error
-        _check_kernel(paths, boot, root)
+        try:
+            _check_kernel(paths, boot, root)
+        except (OSError, ValueError) as error:
+            raise Refused(f"the machine's state cannot be read: {error}") from error
         initrd_signature = ""
         if paths.initrd is not None and initrd_fd is not None:
             initrd_signature = _check_file(paths.initrd, initrd_fd)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kexecwatchd.config import Config, ImageConfig
 from kexecwatchd.judge import NO_MEMORY_HOTPLUG, describe, judge
-from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Ledger, Pair
+from kexecwatchd.ledger import INTERRUPTED, LOAD_FAILED, ImageRecord, Ledger, Pair
 from kexecwatchd.model import (
     Drift,
     ImageName,
@@ -51,14 +51,28 @@ def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> Imag
     replaced = bool(record.fingerprint and fingerprint and record.fingerprint != fingerprint)
     if seen.map is not None and (record.ram is None or replaced):
         return _first_sight(seen, record, fingerprint)
+    if image is ImageName.CRASH and seen.map is not None and seen.header is not None:
+        return _read_back(seen, record, fingerprint)
     return record
+
+
+def _read_back(seen: Observation, record: ImageRecord, fingerprint: str) -> ImageRecord:
+    """What reading the crash image back teaches, for the day on which it cannot be read."""
+    changes: dict[str, object] = {
+        "fingerprint": record.fingerprint or fingerprint,
+        # Drift that was gone in between is new when it comes back.
+        "uncured": record.uncured.within(seen.drift),
+    }
+    if not seen.drift:
+        changes |= {"ram": seen.ram, "online": seen.online}
+    return record.model_copy(update=changes)
 
 
 def _forgotten(record: ImageRecord) -> ImageRecord:
     """None is loaded: what we knew of the one that was is void."""
     owed = record.owed
     if record.intent is not None:
-        owed = "the load before was interrupted"
+        owed = INTERRUPTED
     taken_away = record.ram is not None and not owed
     return record.model_copy(
         update={
@@ -81,29 +95,25 @@ def _after_interruption(image: ImageName, seen: Observation, record: ImageRecord
     """The daemon died during a load, and an image is loaded: ours, or the one from before.
 
     A crash image is dropped before the new one is read, so only an unchanged fingerprint means
-    that the call never began. For a reboot image nothing tells the two apart; taking the narrower
-    of both baselines is safe for either.
+    that the call never began. Where nothing tells the two apart (a reboot image, or a crash image
+    that cannot be read back), it answers for the memory of both, and the load is owed again.
     """
     intent = record.intent
     assert intent is not None
-    if image is ImageName.CRASH:
-        if intent.fingerprint_before and seen.fingerprint == intent.fingerprint_before:
-            return record.model_copy(update={"intent": None})
-        ram, online = intent.ram, intent.online
-    else:
-        ram = intent.ram | (record.ram or intent.ram)
-        online = intent.online | (record.online or intent.online)
+    fingerprint = seen.fingerprint if image is ImageName.CRASH else ""
+    if fingerprint and fingerprint == intent.fingerprint_before:
+        return record.model_copy(update={"intent": None})
     return record.model_copy(
         update={
             "ours": True,
             "pair": intent.pair,
-            "ram": ram,
-            "online": online,
+            "ram": intent.ram | (record.ram or intent.ram) | seen.ram,
+            "online": intent.online | (record.online or intent.online) | seen.online,
             "segments": None,
             "elfcorehdr": None,
-            "fingerprint": seen.fingerprint if image is ImageName.CRASH else "",
+            "fingerprint": fingerprint,
             "intent": None,
-            "owed": "",
+            "owed": "" if fingerprint else INTERRUPTED,
             "uncured": Drift(),
             "degraded": "",
             "load_count": record.load_count + 1,
@@ -141,6 +151,9 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
     if config.mode is Mode.OFF:
         return Step(image, Verdict(State.UNKNOWN, "not watched (mode is off)"))
     verdict = judge(image, seen, record)
+    if verdict.state is State.FAILED and config.mode is not Mode.ENSURE and not record.owed:
+        # Somebody asked for a load and it failed; nothing is missing that the mode asks for.
+        verdict = Verdict(State.ABSENT, "none is loaded")
     if config.mode is Mode.OBSERVE:
         return Step(image, verdict, held="mode is observe")
     if verdict.danger:

@@ -61,7 +61,7 @@ class ImageStatus(_Frozen):
     last_action: str = Field("", description="what was last done, and why")
     last_action_at: float = 0
     next_step: str = Field("", description="what happens next, in a sentence")
-    next_try: float = Field(0, description="when the next load is due; 0 = none planned")
+    next_try: float = Field(0, description="when that is due; 0 = nothing planned")
 
 
 class Status(_Frozen):

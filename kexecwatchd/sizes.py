@@ -5,9 +5,10 @@ from __future__ import annotations
 
 
 def human(size: int) -> str:
-    """Bytes in the largest binary unit that leaves at least 1: 536870912 is "512 MiB"."""
-    value, units = float(size), ["TiB", "GiB", "MiB", "KiB", "bytes"]
-    while value >= 1024 and len(units) > 1:
+    """Bytes in binary units, a tenth at the finest: `512 MiB`, `1.5 GiB`."""
+    value, units = float(size), ["TiB", "GiB", "MiB", "KiB", "B"]
+    # Not 1024 itself: 1023.96 KiB would come out as "1024 KiB".
+    while value >= 1023.95 and len(units) > 1:
         value /= 1024
         units.pop()
     return f"{value:.1f}".removesuffix(".0") + f" {units[-1]}"

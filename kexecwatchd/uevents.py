@@ -38,6 +38,7 @@ class Uevents:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._batch = Batch()
+        self._error: OSError | None = None
         # "kernel": udevd's own copies come later, and not at all while udevd is stopped.
         self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
         self._monitor.filter_by("memory")
@@ -54,7 +55,11 @@ class Uevents:
         self._socket.close()
 
     def take(self) -> Batch:
-        """The batch so far; a new one begins."""
+        """The batch so far; a new one begins. Raises OSError when the socket has failed for good:
+        a daemon that hears nothing is to end, and be started again.
+        """
+        if self._error is not None:
+            raise self._error
         batch, self._batch = self._batch, Batch()
         return batch
 
@@ -67,7 +72,7 @@ class Uevents:
             # taking it off the socket: the socket would be readable ever after.
             number = error.errno or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number not in (0, errno.ENOBUFS):
-                raise
+                self._error = error
             self._batch.lost = True
         self._wake()
 

@@ -54,9 +54,10 @@ class Bus:
                 log.warning("lost the system bus; connecting again")
             except Exception as error:
                 # Said once, not at each attempt: a machine may well have no system bus.
-                if str(error) != trouble:
-                    trouble = str(error)
-                    log.warning("%s", _advice(error))
+                advice = _advice(error)
+                if advice != trouble:
+                    trouble = advice
+                    log.warning("%s", advice)
             if clock() - began > self._longest_pause:
                 pause = self._first_pause
             await asyncio.sleep(pause)

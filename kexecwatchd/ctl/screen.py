@@ -21,6 +21,7 @@ from kexecwatchd.report import (
     ImageStatus,
     Status,
 )
+from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
 _MOST_RANGES = 8
@@ -70,17 +71,6 @@ def render(status: Status, details: Details | None, *, now: float, width: int, c
     for image in status.images:
         lines += ["", *_block(image, addresses.get(image.image), now, width, colour)]
     return "\n".join([*lines, "", *_footer(status, now, width)])
-
-
-def size(count: int) -> str:
-    """Bytes in binary units: `512 MiB`, `1.5 GiB`; a tenth at the finest."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        # Not 1024 itself: 1023.96 KiB would come out as "1024 KiB".
-        if value < 1023.95 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def span(seconds: float) -> str:
@@ -162,7 +152,7 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
 def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:
     drift = image.drift
     if drift.missing_bytes:
-        held = f"{size(drift.missing_bytes)} in {_count(drift.missing_ranges, 'range')}"
+        held = f"{human(drift.missing_bytes)} in {_count(drift.missing_ranges, 'range')}"
         yield _Fact(
             "missing",
             f"{held}: RAM that a dump would lack",
@@ -170,7 +160,7 @@ def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:
             _listed(details.missing) if details else (),
         )
     if drift.extra_bytes:
-        held = f"{size(drift.extra_bytes)} in {_count(drift.extra_ranges, 'range')}"
+        held = f"{human(drift.extra_bytes)} in {_count(drift.extra_ranges, 'range')}"
         yield _Fact(
             "extra",
             f"{held}: gone, yet listed; reading it can hang a dump",
@@ -252,7 +242,7 @@ def _count(count: int, noun: str) -> str:
 
 def _listed(ranges: Sequence[AddressRange]) -> list[str]:
     shown = [f"{r.start}-{r.end}" for r in ranges[:_MOST_RANGES]]
-    sizes = [size(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:_MOST_RANGES]]
+    sizes = [human(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:_MOST_RANGES]]
     longest = max(map(len, shown), default=0)
     lines = [f"{s:<{longest}}  {held}" for s, held in zip(shown, sizes, strict=True)]
     if len(ranges) > _MOST_RANGES:

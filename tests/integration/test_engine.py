@@ -703,7 +703,8 @@ async def test_a_kill_during_a_load_of_the_reboot_image(world: Making, when: str
     await w.run(600)
     assert w.kernel.loaded("reboot")
     assert w.reboot().state is State.CURRENT
-    assert len(w.kernel.loads("reboot")) <= 1
+    # Nothing tells whether the killed call came about, so there is one load after the restart.
+    assert len(w.kernel.loads("reboot")) <= 1 + (when == "after the call")
     w.kernel.remove_dimm()
     await w.run(600)
     assert len(w.kernel.unloads("reboot")) == 1

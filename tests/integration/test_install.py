@@ -26,7 +26,6 @@ FILES = {
     "usr/bin/kexecwatchctl": 0o755,
     "usr/lib/kexecwatchd/kexecwatchd.toml": 0o644,
     "usr/sbin/kexecwatchd": 0o755,
-    "usr/share/dbus-1/system-services/org.kexecwatch1.service": 0o644,
     "usr/share/dbus-1/system.d/org.kexecwatch1.conf": 0o644,
     UNIT: 0o644,
     RULES: 0o644,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import tools.setup
 from tests.vm.lab.host import PROGRAMS
-import tools.setup as setup
 
 SOURCE = Path(__file__).parent.parent.parent
 REQUIREMENTS = ["requirements-dev.txt", "requirements-debian13.txt"]
@@ -24,18 +24,18 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("file", REQUIREMENTS)
 def test_every_requirement_is_an_exact_version(file: str) -> None:
-    for pin in setup.pins(SOURCE / file):
+    for pin in tools.setup.pins(SOURCE / file):
         assert re.fullmatch(r"[\w.-]+==[\w.]+", pin), pin
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS)
 def test_the_libraries_of_the_project_are_pinned(file: str) -> None:
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
-    assert names(project["dependencies"]) <= names(setup.pins(SOURCE / file))
+    assert names(project["dependencies"]) <= names(tools.setup.pins(SOURCE / file))
 
 
 def test_the_packages_of_the_lab_are_installed() -> None:
-    lab = {package for group in setup.PACKAGES["lab"].values() for package in group}
+    lab = {package for group in tools.setup.PACKAGES["lab"].values() for package in group}
     assert set(PROGRAMS.values()) - ESSENTIAL <= lab
 
 
@@ -51,7 +51,7 @@ def dpkg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("dpkg")
 def test_only_what_is_installed_counts() -> None:
-    assert setup.installed(["gcc", "udev", "never-heard-of"]) == {"gcc"}
+    assert tools.setup.installed(["gcc", "udev", "never-heard-of"]) == {"gcc"}
 
 
 @pytest.mark.usefixtures("dpkg")
@@ -59,7 +59,7 @@ def test_without_root_and_sudo_it_says_what_to_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert setup.main(["packages", "check"]) == 1
+    assert tools.setup.main(["packages", "check"]) == 1
     said = capsys.readouterr()
     assert "libsystemd-dev" in said.out
     assert "gcc" not in said.out
@@ -70,11 +70,11 @@ def test_without_dpkg_it_says_what_to_install(
     dpkg: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dpkg.unlink()
-    assert setup.main(["packages", "lab"]) == 1
+    assert tools.setup.main(["packages", "lab"]) == 1
     assert "Debian 12 and 13 only; install by hand" in capsys.readouterr().err
 
 
 def test_a_command_that_fails_is_told_with_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(setup.SetupError, match="exit code 3; try again"):
-        setup.run(["sh", "-c", "exit 3"], "try again")
+    with pytest.raises(tools.setup.SetupError, match="exit code 3; try again"):
+        tools.setup.run(["sh", "-c", "exit 3"], "try again")
     assert "$ sh -c exit 3" in capsys.readouterr().out

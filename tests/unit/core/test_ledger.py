@@ -174,7 +174,10 @@ def test_a_kill_while_writing_leaves_the_old_one(
         ledger.write(path, Ledger(boot_id=BOOT, crash=ImageRecord(ours=True)))
     monkeypatch.undo()
     assert ledger.read(path, BOOT) == (Ledger(boot_id=BOOT), "")
-    assert os.listdir(tmp_path) == ["ledger.json"]
+    after = Ledger(boot_id=BOOT, crash=ImageRecord(ours=True))
+    ledger.write(path, after)
+    assert ledger.read(path, BOOT) == (after, "")
+    assert os.listdir(tmp_path) == ["ledger.json"], "what the kill left behind was written over"
 
 
 def test_only_root_reads_it(tmp_path: Path) -> None:

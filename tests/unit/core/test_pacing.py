@@ -134,3 +134,12 @@ def test_no_event_waits_longer_than_max_wait(gaps: list[int]) -> None:
     assert last is not None
     assert waiting_since is not None
     assert last - waiting_since <= MAX_WAIT
+
+
+def test_a_look_that_came_early_does_not_put_off_the_one_that_is_due() -> None:
+    """Anybody may ask for a look; under a storm that must not keep the daemon from acting."""
+    pacing = Pacing(quiet=1.0, max_wait=10.0, unarmed_budget=1.0)
+    for second in range(10):
+        pacing.event(second)
+        pacing.looked(second + 0.5)
+    assert pacing.look_due() == 10.0

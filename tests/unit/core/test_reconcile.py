@@ -309,7 +309,8 @@ def test_an_interrupted_load_that_left_none_is_owed() -> None:
 
 def test_an_interrupted_load_that_never_began_leaves_the_record() -> None:
     known = ours(uncured=MISSING)
-    assert recognised(CRASH, seen(), known.model_copy(update={"intent": INTENT})) == known
+    look = seen(drift=MISSING)
+    assert recognised(CRASH, look, known.model_copy(update={"intent": INTENT})) == known
     someones = foreign()
     assert recognised(CRASH, seen(), someones.model_copy(update={"intent": INTENT})) == someones
 
@@ -317,18 +318,44 @@ def test_an_interrupted_load_that_never_began_leaves_the_record() -> None:
 @pytest.mark.parametrize("before", ["ours", ""])
 def test_an_interrupted_load_that_came_through_is_ours(before: str) -> None:
     intent = INTENT.model_copy(update={"fingerprint_before": before})
-    record = recognised(CRASH, seen(fingerprint="new"), foreign(intent=intent, owed="it was"))
+    look = seen(fingerprint="new")
+    record = recognised(CRASH, look, foreign(intent=intent, owed="it was"))
     assert record.ours
     assert record.intent is None
-    assert (record.ram, record.online) == (INTENT.ram, INTENT.online)
+    assert (record.ram, record.online) == (look.ram, look.online)
     assert (record.fingerprint, record.owed, record.load_count) == ("new", "", 1)
 
 
 def test_an_interrupted_reboot_load_counts_with_the_map_of_either_image() -> None:
     record = recognised(REBOOT, seen(), ours(ram=gib(0, 20), online=gib(0, 20), intent=INTENT))
     assert record.ram == gib(*range(9), 20)
-    assert record.online == gib(*range(6), 20)
+    assert record.online == gib(*range(8), 20)
     assert record.segments is None
+    assert record.owed == "the load before was interrupted", "which of the two it is, none can tell"
+
+
+def test_an_interrupted_crash_load_that_cannot_be_read_back_is_owed() -> None:
+    intent = INTENT.model_copy(update={"fingerprint_before": ""})
+    record = recognised(CRASH, seen(header=False, fingerprint=""), ours(intent=intent))
+    assert record.owed == "the load before was interrupted"
+
+
+def test_drift_that_vanished_is_new_when_it_comes_back() -> None:
+    record = recognised(CRASH, seen(), ours(uncured=MISSING))
+    assert record.uncured == Drift()
+    assert recognised(CRASH, seen(drift=MISSING), ours(uncured=MISSING)).uncured == MISSING
+
+
+def test_what_was_proven_by_reading_back_is_the_new_baseline() -> None:
+    """So that one look that cannot read the header does not see drift of long ago."""
+    record = recognised(CRASH, seen(), ours(ram=gib(0)))
+    assert record.ram == seen().ram
+    stale = recognised(CRASH, seen(drift=MISSING), ours(ram=gib(0)))
+    assert stale.ram == gib(0)
+
+
+def test_a_fingerprint_is_learned_when_it_can_be_read() -> None:
+    assert recognised(CRASH, seen(fingerprint="ours"), ours(fingerprint="")).fingerprint == "ours"
 
 
 def test_an_interrupted_load_over_a_foreign_reboot_image_keeps_its_baseline() -> None:

@@ -10,7 +10,6 @@ from kexecwatchd.ledger import ImageRecord, Ledger, LoadRecord
 from kexecwatchd.model import Drift, ImageName, Mode, Observation, State
 from kexecwatchd.reconcile import reconcile
 from kexecwatchd.report import AddressRange, DriftSizes, ImageStatus, LastLoad
-from kexecwatchd.sizes import human
 from kexecwatchd.summary import Known
 from tests.unit.core.cases import CRASH, GIB, REBOOT, book, configured, foreign, gib, ours, seen
 
@@ -103,7 +102,12 @@ COVERED = [
         {"ensure": False, "follow": True, "observe": True, "off": True},
     ),
     (seen(crash=False), ImageRecord(owed="it is"), {"ensure": False, "follow": False}),
-    (seen(crash=False), ImageRecord(last_error="why"), {"ensure": False, "follow": False}),
+    (seen(crash=False), ImageRecord(last_error="why"), {"ensure": False, "follow": True}),
+    (
+        seen(crash=False),
+        ImageRecord(last_error="why", owed="it is"),
+        {"ensure": False, "follow": False},
+    ),
     (seen(header=False), ours(), {"ensure": False, "follow": False, "observe": False}),
 ]
 
@@ -176,19 +180,3 @@ def test_one_line_begins_with_the_worst(
     line = summary.one_line(summary.status(known(crash, book(), *reboot)))
     assert line.startswith(words)
     assert "\n" not in line
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (512 << 20, "512 MiB"),
-        (480 << 30, "480 GiB"),
-        (3 << 50, "3072 TiB"),
-    ],
-)
-def test_sizes_in_words(size: int, text: str) -> None:
-    assert human(size) == text

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.ctl.screen import render, size, span
+from kexecwatchd.ctl.screen import render, span
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
     AddressRange,
@@ -260,32 +260,6 @@ def test_colour_adds_nothing_but_colour(shown: Status) -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == screen(shown)
     assert coloured.startswith("\x1b[32mCOVERED\x1b[0m" if shown.covered else "\x1b[1;31mNOT")
     assert coloured.count("\x1b[0m") == coloured.count("\x1b[") / 2
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1, "1 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        ((1 << 20) - 1, "1 MiB"),
-        (4096 * 1024 - 4096, "4 MiB"),
-        (3 * GIB // 2, "1.5 GiB"),
-        (480 * GIB, "480 GiB"),
-        (5000 << 40, "5000 TiB"),
-    ],
-)
-def test_sizes(count: int, text: str) -> None:
-    assert size(count) == text
-
-
-@given(st.integers(0, 1 << 60))
-def test_a_size_is_right_to_a_tenth_of_its_unit(count: int) -> None:
-    number, unit = size(count).split()
-    factor: int = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
-    assert abs(float(number) * factor - count) <= 0.0501 * factor
-    assert float(number) < 1024 or unit == "TiB"
 
 
 @pytest.mark.parametrize(
