@@ -236,3 +236,27 @@ def test_an_unload(machine: Making) -> None:
     assert not m.kernel.loaded("reboot")
     m.kernel.write("proc/sys/kernel/kexec_load_disabled", "1\n")
     assert "EPERM" in m.executor.unload(REBOOT)
+
+
+def test_what_the_kernel_refused_is_not_tried_again_at_the_images_expense(machine: Making) -> None:
+    m = machine()
+    kept = m.load().kept
+    m.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"two"))
+    m.kernel.errors = [errno.EKEYREJECTED]
+    m.load(kept=kept)
+    calls = len(m.kernel.calls)
+    again = m.load(kept=kept)
+    assert (again.succeeded, again.source, len(m.kernel.calls)) == (True, LAST_GOOD, calls + 1)
+    assert "not tried again" in again.degraded
+    m.executor.forget_failures()
+    assert m.load(kept=kept).source == CONFIGURED
+    m.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"three"))
+    assert m.load(kept=kept).source == CONFIGURED
+
+
+def test_a_want_of_memory_is_not_held_against_the_files(machine: Making) -> None:
+    m = machine()
+    kept = m.load().kept
+    m.kernel.errors = [errno.ENOMEM]
+    assert m.load(kept=kept).source == LAST_GOOD
+    assert m.load(kept=kept).source == CONFIGURED

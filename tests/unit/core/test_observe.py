@@ -6,12 +6,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kexecwatchd.kernel import elfcorehdr
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
 from kexecwatchd.ledger import ImageRecord, Ledger
-from kexecwatchd.model import BlockState, Drift
+from kexecwatchd.model import BlockState, CoreHeader, Drift
 from kexecwatchd.observe import FINGERPRINT_BYTES, Observer
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import BLOCK, BOOT_RAM, CMDLINE, CRASH_REGION, DIMM, FakeKernel
@@ -190,3 +192,50 @@ def test_a_refusal_is_said(
     assert seen.header is None
     assert "Operation not permitted" in seen.header_problem
     assert seen.map is not None
+
+
+def test_a_map_that_moves_during_the_look_is_read_again(
+    kernel: FakeKernel, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a header that lists what came meanwhile would seem to list what is not there."""
+    load_crash(kernel)
+    find = elfcorehdr.find
+
+    def find_late(*args: Any) -> CoreHeader:
+        if DIMM_RANGE not in seen_by:
+            seen_by.append(DIMM_RANGE)
+            kernel.add_dimm()
+            load_crash(kernel)
+        return find(*args)
+
+    seen_by: list[RangeSet] = []
+    monkeypatch.setattr(elfcorehdr, "find", find_late)
+    assert observer.look(NOTHING_KNOWN).drift == Drift()
+    assert seen_by, "the map did move"
+
+
+def test_a_known_crash_image_is_not_gone_at_first_sight(
+    kernel: FakeKernel, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the kernel writes a new elfcorehdr it says that none is loaded."""
+    load_crash(kernel)
+    known = Ledger(boot_id="a-boot", crash=ImageRecord(ram=BOOT_RAM))
+    kernel.write("sys/kernel/kexec_crash_loaded", "0\n")
+
+    def updated(_: float) -> None:
+        kernel.write("sys/kernel/kexec_crash_loaded", "1\n")
+
+    monkeypatch.setattr("time.sleep", updated)
+    assert observer.look(known).crash_loaded
+    kernel.write("sys/kernel/kexec_crash_loaded", "0\n")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert not observer.look(known).crash_loaded
+
+
+def test_state_that_cannot_be_read_is_a_problem(kernel: FakeKernel, observer: Observer) -> None:
+    kernel.write("sys/devices/system/memory/block_size_bytes", "junk\n")
+    seen = observer.look(NOTHING_KNOWN)
+    assert "cannot be read" in seen.problem
+    assert (seen.map, seen.crash_loaded, seen.reboot_loaded) == (None, None, None)
+    kernel.write("sys/devices/system/memory/block_size_bytes", "8000000\n")
+    assert observer.look(NOTHING_KNOWN, changed=()).problem == ""
