@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The exit codes of kexecwatchctl, for scripts and monitoring; kexecwatchctl(1) lists them."""
+"""The exit codes of kexecwatchctl, for scripts and monitoring; the README lists them."""
 
 from __future__ import annotations
 
