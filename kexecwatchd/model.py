@@ -63,11 +63,10 @@ class MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A memory block (memoryN). `zone` is the first word of valid_zones, "" where not read."""
+    """A memory block (memoryN)."""
 
     number: int
     state: BlockState
-    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

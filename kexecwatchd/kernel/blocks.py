@@ -30,7 +30,7 @@ class BlockReader:
 
         `changed` are the blocks whose state is to be read afresh, besides new ones; None means all.
         Without a memory directory (no CONFIG_MEMORY_HOTPLUG) there are none, and the size is 0.
-        Raises OSError, or ValueError where block_size_bytes is no number. The zone is left "".
+        Raises OSError, or ValueError where block_size_bytes is no number.
         """
         if changed is None or not self._size:
             self._known = {}

@@ -32,7 +32,6 @@ def test_all_blocks_in_order(tmp_path: Path) -> None:
     read = BlockReader(tmp_path).read(None)
     assert read.size == 128 << 20
     assert list(states(read).items()) == [(0, "going-offline"), (9, "offline"), (40, "online")]
-    assert read.by_number[9].zone == ""
 
 
 def test_no_memory_hotplug(tmp_path: Path) -> None:
