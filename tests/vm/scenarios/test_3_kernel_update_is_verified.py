@@ -26,8 +26,10 @@ def test_no_reload_for_what_is_right_and_one_for_what_is_not(
         first = watched.wait_state("crash", "current")
         assert vm.run("cat /sys/devices/system/memory/crash_hotplug").text == "1"
         dimm = vm.plug_dimm("d0", "512M")
-        added = next(i for i in watched.verify()["images"] if i["image"] == "crash")
+        watched.verify()
+        added = watched.image("crash")
         assert (added["state"], added["load_count"]) == ("current", first["load_count"])
+        assert added["next_step"] == "", "nothing waits for its turn"
         assert lists(watched.header()["loads"], dimm.start, dimm.end)
         log = watch_events(vm)
         vm.unplug_dimm("d0")
