@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vm.lab.capture import Capture
 from tests.vm.lab.machine import Machine
 from tests.vm.scenarios.conftest import Figures, Guest
 from tests.vm.scenarios.measure import bare_load
@@ -26,6 +27,11 @@ def missing(watched: Watched) -> set[str]:
     return {cpu for cpu, address in crash_notes(watched.vm).items() if address not in listed}
 
 
+def dumped(capture: Capture) -> int:
+    """How many CPUs' registers are in the dump."""
+    return sum(kind == "NT_PRSTATUS" for _, kind, _ in capture.notes())
+
+
 def test_notes_are_right_again(guest: Guest, figures: Figures) -> None:
     with guest("6.1") as watched:
         vm = watched.vm
@@ -38,6 +44,7 @@ def test_notes_are_right_again(guest: Guest, figures: Figures) -> None:
         after = watched.wait_reloaded("crash", before)
         assert not missing(watched)
         figures(reloads=after["load_count"] - before["load_count"])
+        assert dumped(vm.panic()) == cpus + 1
 
 
 def test_control_without_the_daemon_the_note_is_missing(guest: Guest) -> None:
@@ -45,5 +52,7 @@ def test_control_without_the_daemon_the_note_is_missing(guest: Guest) -> None:
         vm = watched.vm
         bare_load(vm, "crash")
         assert not missing(watched)
+        cpus = len(crash_notes(vm))
         vm.plug_cpu()
         assert len(missing(watched)) == 1
+        assert dumped(vm.panic()) == cpus
