@@ -12,9 +12,8 @@ import os
 import re
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.vm.lab import Lab
 from tests.vm.lab.hotplug import Dimm
@@ -52,7 +51,9 @@ def screen(vm: Machine, command: str) -> None:
 class Feed:
     """Prints the kernel's memory uevents and the daemon's journal, merged by their clock."""
 
-    def __init__(self, vm: Machine) -> None:
+    def __init__(self, watched: Watched) -> None:
+        vm = watched.vm
+        self._watched = watched
         self._journal = vm.spawn("exec journalctl -f -n 0 -o json -t kexecwatchd")
         self._events = vm.spawn("exec stdbuf -oL udevadm monitor --kernel --subsystem-match=memory")
         self._said: set[tuple[float, str, str]] = set()
@@ -65,12 +66,19 @@ class Feed:
             say(who, f"{at - self._start:7.2f} s  {text}")
         self._said |= lines
 
-    def until(self, done: Callable[[], bool]) -> None:
-        """Go on printing until something is so."""
-        while not done():
-            self.show()
-            time.sleep(1)
+    def until_loaded(self, loads: int) -> int:
+        """Go on printing until the crash image is current after more than so many loads.
+
+        Returns how many they are.
+        """
+
+        def done(status: dict[str, Any]) -> bool:
+            crash = status["images"][0]
+            return bool(crash["state"] == "current" and crash["load_count"] > loads)
+
+        status = self._watched.wait_status(done, meanwhile=self.show)
         self.show()
+        return int(status["images"][0]["load_count"])
 
 
 def _events(process: GuestProcess) -> list[tuple[float, str, str]]:
@@ -82,7 +90,11 @@ def _events(process: GuestProcess) -> list[tuple[float, str, str]]:
 
 def _entries(process: GuestProcess) -> list[tuple[float, str, str]]:
     records = [json.loads(line) for line in process.output().splitlines() if line.endswith("}")]
-    return [(int(r["__MONOTONIC_TIMESTAMP"]) / 1e6, "daemon", r["MESSAGE"]) for r in records]
+    return [
+        (int(r["__MONOTONIC_TIMESTAMP"]) / 1e6, "daemon", r["MESSAGE"])
+        for r in records
+        if r.get("IMAGE") != "reboot"  # its mode is off
+    ]
 
 
 def plant(vm: Machine, dimm: Dimm) -> tuple[int, bytes]:
@@ -106,29 +118,24 @@ def with_the_daemon(watched: Watched) -> bool:
     vm = watched.vm
     chapter(f"Linux {vm.run('uname -r').text}: start kexecwatchd")
     watched.configure(crash="ensure")
-    feed = Feed(vm)
+    feed = Feed(watched)
     watched.start()
-    feed.until(lambda: watched.image("crash")["state"] == "current")
+    loads = feed.until_loaded(0)
     screen(vm, "kexecwatchctl status")
 
     chapter(f"Hot-add {SIZE}")
     vm.plug_dimm("d0", SIZE)
-    feed.until(lambda: watched.image("crash")["load_count"] == 2)
+    loads = feed.until_loaded(loads)
     screen(vm, "kexecwatchctl status")
 
     chapter(f"Hot-remove {SIZE}")
     vm.unplug_dimm("d0")
-    feed.until(lambda: watched.image("crash")["load_count"] == 3)
+    loads = feed.until_loaded(loads)
 
     chapter(f"Hot-add {SIZE} again, use it, and panic")
     dimm = vm.plug_dimm("d1", SIZE)
     online(vm)
-    feed.until(
-        lambda: (
-            watched.image("crash")["load_count"] == 4
-            and watched.image("crash")["state"] == "current"
-        )
-    )
+    feed.until_loaded(loads)
     screen(vm, "kexecwatchctl status")
     return crash(vm, *plant(vm, dimm))
 

@@ -20,6 +20,8 @@ from typing import Any
 from tests.vm.lab.machine import Machine
 from tests.vm.lab.report import limit
 
+Wanted = Callable[[dict[str, Any]], bool]
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # After the files are in place, once, before the snapshot is taken.
@@ -94,25 +96,28 @@ class Watched:
 
     def image(self, name: str) -> dict[str, Any]:
         """One image's part of the status."""
-        return next(i for i in self.status()["images"] if i["image"] == name)
+        return _image(self.status(), name)
 
-    def wait_image(
-        self, name: str, wanted: Callable[[dict[str, Any]], bool], timeout: float = 300
+    def wait_status(
+        self, wanted: Wanted, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """Wait until an image's status is as wanted; returns it."""
-        deadline = time.monotonic() + limit(timeout)
-        while True:
-            image = self.image(name)
-            if wanted(image):
-                return image
+        """Wait until the status is as wanted, calling `meanwhile` all the time; returns it."""
+        deadline = time.monotonic() + limit(300)
+        while not wanted(status := self.status()):
             if time.monotonic() > deadline:
                 journal = "\n".join(e.message for e in self.journal())
-                raise AssertionError(f"still {json.dumps(image, indent=1)}\n{journal}")
+                raise AssertionError(f"still {json.dumps(status, indent=1)}\n{journal}")
+            meanwhile()
             time.sleep(1)  # each look costs the guest a process
+        return status
 
-    def wait_state(self, name: str, state: str, timeout: float = 300) -> dict[str, Any]:
+    def wait_image(self, name: str, wanted: Wanted) -> dict[str, Any]:
+        """Wait until an image's status is as wanted; returns it."""
+        return _image(self.wait_status(lambda status: wanted(_image(status, name))), name)
+
+    def wait_state(self, name: str, state: str) -> dict[str, Any]:
         """Wait until an image is in that state."""
-        return self.wait_image(name, lambda image: bool(image["state"] == state), timeout)
+        return self.wait_image(name, lambda image: bool(image["state"] == state))
 
     def wait_reloaded(self, name: str, before: dict[str, Any]) -> dict[str, Any]:
         """Wait until an image is current after at least one more load than `before` tells of."""
@@ -144,6 +149,11 @@ class Watched:
         """What elfcorehdr lists, read by a program that shares no code with the daemon."""
         found: dict[str, Any] = json.loads(self.vm.run("python3 /lab/elfcorehdr.py").text)
         return found
+
+
+def _image(status: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(i for i in status["images"] if i["image"] == name)
+    return found
 
 
 def _table(name: str, mode: str, cmdline: str) -> str:

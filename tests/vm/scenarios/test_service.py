@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -69,8 +68,7 @@ def test_a_bad_configuration_on_reload_leaves_the_old_one(guest: Guest) -> None:
         assert "mode" in said
         assert '"ensure"' in said
         vm.run("systemctl reload kexecwatchd")
-        while not watched.status()["config_error"]:
-            time.sleep(0.5)
+        watched.wait_status(lambda status: bool(status["config_error"]))
         image = watched.image("crash")
         assert (image["mode"], image["state"]) == ("ensure", "current")
         vm.run("systemctl restart kexecwatchd", check=False)
