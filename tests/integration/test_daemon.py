@@ -28,10 +28,6 @@ from kexecwatchd.uevents import Batch
 from tests.fake_kernel import CMDLINE, FakeKernel
 from tests.integration.harness import PrivateBus, call, client, is_served, until
 
-# dbus-fast 2.44 leaves the socket of a connection that failed to the garbage collector. In the
-# daemon that only frees it later; most tests here have no bus to connect to.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 class Uevents:
     """In the place of the netlink socket."""
