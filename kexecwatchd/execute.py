@@ -94,7 +94,7 @@ class Executor:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
                     identity = (files.kernel_signature, files.initrd_signature, paths.cmdline)
-                    if kept is not None or seen.loaded(image):
+                    if seen.loaded(image):
                         self._refuse_known_failure(image, identity)
                     call = self._call(image, files, paths.cmdline, seen, debug)
                     seconds += call.seconds

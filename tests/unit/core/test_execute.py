@@ -254,6 +254,15 @@ def test_what_the_kernel_refused_is_not_tried_again_at_the_images_expense(machin
     assert m.load(kept=kept).source == CONFIGURED
 
 
+def test_without_an_image_to_lose_everything_is_tried_again(machine: Making) -> None:
+    m = machine()
+    kept = m.load().kept
+    m.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"two"))
+    m.kernel.errors = [errno.EPERM, errno.EPERM]
+    assert not m.load(kept=kept).succeeded
+    assert m.load(kept=kept, look=seen(crash=False)).source == CONFIGURED
+
+
 def test_a_want_of_memory_is_not_held_against_the_files(machine: Making) -> None:
     m = machine()
     kept = m.load().kept
