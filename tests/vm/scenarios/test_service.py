@@ -18,6 +18,7 @@ def test_the_first_memory_event_starts_it(guest: Guest) -> None:
         vm = watched.vm
         watched.configure(crash="observe")
         assert vm.run("systemctl is-active kexecwatchd", check=False).text == "inactive"
+        vm.run("udevadm verify /usr/lib/udev/rules.d/70-kexecwatchd.rules")
         # What boot does for every block that is there is no hotplug, and starts nothing.
         vm.run("udevadm trigger --action=add --subsystem-match=memory && udevadm settle")
         assert vm.run("systemctl is-active kexecwatchd", check=False).text == "inactive"
