@@ -40,6 +40,8 @@ def recognise(seen: Observation, ledger: Ledger) -> Ledger:
 
 
 def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> ImageRecord:
+    if seen.loaded(image) is None and seen.problem:
+        return record  # what the kernel holds could not be read
     if not seen.loaded(image):
         return _forgotten(record)
     if record.intent is not None:
@@ -218,7 +220,7 @@ def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -
     looks at anything but its own permissions (kexec_file_load in kernel/kexec_file.c).
     """
     if seen.loaded(image) is None:
-        return "this kernel has no kexec support"
+        return seen.problem or "this kernel has no kexec support"
     if config.files is None:
         return f"no kernel is configured ([{image.value}] kernel in kexecwatchd.toml)"
     if seen.map is None:
