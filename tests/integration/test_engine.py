@@ -100,6 +100,28 @@ async def test_a_lasting_storm_leaves_the_machine_armed(world: Making) -> None:
     assert w.crash().state is State.CURRENT
 
 
+async def test_a_danger_after_the_storm_is_answered_at_once(world: Making) -> None:
+    """Neither the budget nor the pauses within a storm hold it up."""
+    w = await armed(world(crash_hotplug=True))
+    w.kernel.add_dimm()
+    w.kernel.add_dimm(DIMM + 8)
+    await w.run(600)
+    w.kernel.remove_dimm()
+    await w.run(3)
+    assert len(w.kernel.calls) == 1
+    w.kernel.remove_dimm(DIMM + 8)
+    await w.run(0.2)
+    assert len(w.kernel.calls) == 2
+    assert w.crash().state is State.CURRENT
+
+
+async def test_what_is_published_last_is_what_is_so(world: Making) -> None:
+    w = await armed(world())
+    w.kernel.add_dimm()
+    await w.run(600)
+    assert w.published[-1] == w.engine.status()
+
+
 async def test_the_kernels_own_update_is_proven_and_not_repeated(world: Making) -> None:
     w = await armed(world(crash_hotplug=True))
     w.kernel.add_dimm()
@@ -258,6 +280,7 @@ async def test_it_is_unloaded_at_the_first_offline_and_loaded_elsewhere(world: M
     w.kernel.set_state(DIMM + 3, "offline")
     await w.engine.work()
     assert not w.kernel.loaded("reboot"), "it waited for quiet"
+    assert not w.reboot().loaded, "it did not look again"
     for number in (2, 1, 0):
         w.at(0.3 * (3 - number), w.kernel.set_state, DIMM + number, "offline")
     w.at(1.2, w.kernel.remove_blocks)
@@ -416,6 +439,9 @@ async def test_an_unload_that_fails_is_tried_again(world: Making) -> None:
     w = await in_the_dimm(world())
     w.kernel.busy = 20
     w.kernel.remove_dimm()
+    await w.run(2)
+    assert "EBUSY" in w.reboot().last_error
+    assert [line for line in w.journal if "unload failed" in line]
     await w.run(600)
     assert len(w.kernel.unloads("reboot")) == 1
     assert w.reboot().state is State.CURRENT
@@ -463,6 +489,40 @@ async def test_the_copies_survive_the_daemon(world: Making) -> None:
     await w.run(600)
     assert w.crash().state is State.CURRENT
     assert w.crash().last_load.source == "last-good"
+
+
+async def test_copies_that_no_ledger_knows_are_removed(world: Making) -> None:
+    w = await armed(world())
+    copies = w.kernel.path("var/lib/kexecwatchd/last-good")
+    good = set(copies.iterdir())
+    assert len(good) == 2
+    (copies / "of-another-boot").write_text("cut sh")
+    await w.start(w.configured(crash="ensure"))
+    assert set(copies.iterdir()) == good
+
+
+async def test_files_that_the_kernel_refused_get_another_chance_when_asked(
+    world: Making,
+) -> None:
+    w = await armed(world())
+    w.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"two"))
+    w.kernel.errors = [errno.ENOEXEC]
+    w.kernel.add_dimm()
+    await w.run(600)
+    assert w.crash().last_load.source == "last-good"
+    w.kernel.add_dimm(DIMM + 8)
+    await w.run(600)
+    assert [c.error for c in w.kernel.calls] == [errno.ENOEXEC, 0, 0], "they cost the image again"
+    w.engine.reconfigure(w.configured(crash="ensure"))
+    await w.run(600)
+    assert w.crash().last_load.source == "configured"
+
+
+async def test_a_new_configuration_is_in_force_at_once(world: Making) -> None:
+    w = await armed(world())
+    w.engine.reconfigure(w.configured(crash="observe"))
+    await w.run(0)
+    assert w.crash().mode == "observe"
 
 
 async def test_the_last_good_ones_are_tried_at_once_when_the_call_fails(world: Making) -> None:
