@@ -45,17 +45,22 @@ class Daemon:
         # Before the first look, so that nothing can happen unseen between the two.
         self._uevents.start(loop)
         await self._engine.look()
-        serving = loop.create_task(self._bus.run())
-        notify.ready()
+        beside = [loop.create_task(self._bus.run()), loop.create_task(self._announce())]
         try:
             while not self._stop:
                 await self._turn()
         finally:
             notify.stopping()
             self._uevents.stop(loop)
-            serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _announce(self) -> None:
+        """Say that we are ready once we can be asked; the work does not wait for that."""
+        await self._bus.tried()
+        notify.ready()
 
     async def _turn(self) -> None:
         """Work, answer who asked, and wait for the next reason to."""

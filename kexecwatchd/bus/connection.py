@@ -40,6 +40,15 @@ class Bus:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._service: Service | None = None
+        self._tried = asyncio.Event()
+
+    async def tried(self) -> None:
+        """Wait until `run()` serves, or has failed to once; not longer than a connection may take.
+
+        So that whoever waits for the daemon to be ready can ask it then, and a machine without a
+        bus has a daemon all the same.
+        """
+        await self._tried.wait()
 
     async def run(self) -> NoReturn:
         """Connect, serve until the connection ends, and again. Ends only by being cancelled."""
@@ -54,6 +63,7 @@ class Bus:
                 log.warning("lost the system bus; connecting again")
             except Exception as error:
                 # Said once, not at each attempt: a machine may well have no system bus.
+                self._tried.set()
                 advice = _advice(error)
                 if advice != trouble:
                     trouble = advice
@@ -86,6 +96,7 @@ class Bus:
                 # Set before the name is ours, so that no change between the two is lost.
                 self._service = service
                 await service.start()
+            self._tried.set()
             log.info("serving %s on the system bus", names.BUS_NAME)
             await _hung_up(bus)
         finally:
