@@ -29,8 +29,10 @@ def guest(lab: Lab, payload: Path) -> Guest:
     """guest("6.1", cmdline="…"): a running guest with the daemon installed but not started."""
 
     @contextmanager
-    def start(kernel: str, cmdline: str = "") -> Iterator[Watched]:
-        with lab.machine(kernel, payload=payload, install=INSTALL, cmdline=cmdline) as vm:
+    def start(kernel: str, cmdline: str = "", memory: str = "1G") -> Iterator[Watched]:
+        with lab.machine(
+            kernel, payload=payload, install=INSTALL, cmdline=cmdline, memory=memory
+        ) as vm:
             yield Watched(vm)
 
     return start

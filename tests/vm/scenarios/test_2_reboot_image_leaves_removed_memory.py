@@ -17,6 +17,10 @@ from tests.vm.watched import HASTE, Watched
 
 pytestmark = pytest.mark.vm
 
+# A load keeps its own copies of kernel and initrd in pages that cannot be moved. Where boot memory
+# is short these come from the DIMM, which then cannot be given back.
+ROOMY = "2G"
+
 
 def segments(watched: Watched) -> list[tuple[int, int]]:
     """Where the reboot image lies, as the daemon tells root; ends exclusive."""
@@ -41,7 +45,7 @@ def take_offline(vm: Machine, spans: list[tuple[int, int]]) -> str:
 
 def test_unloaded_while_its_memory_is_still_there(guest: Guest) -> None:
     """A block goes offline and comes back, and no memory is removed."""
-    with guest("6.12") as watched:
+    with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         dimm = vm.plug_dimm("d0", "512M")
         watched.configure(reboot="ensure")
@@ -65,7 +69,7 @@ def test_unloaded_while_its_memory_is_still_there(guest: Guest) -> None:
 
 
 def test_unloaded_at_the_first_offline_and_loaded_elsewhere(guest: Guest, figures: Figures) -> None:
-    with guest("6.12") as watched:
+    with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         unit = bare_load(vm, "reboot")
         vm.run("python3 /lab/bareload.py unload-reboot")
@@ -101,7 +105,7 @@ def test_unloaded_at_the_first_offline_and_loaded_elsewhere(guest: Guest, figure
 
 
 def test_control_without_the_daemon_the_machine_dies(guest: Guest) -> None:
-    with guest("6.12") as watched:
+    with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         vm.plug_dimm("d0", "512M")
         bare_load(vm, "reboot")
