@@ -14,6 +14,10 @@ from tests.vm.conftest import FIGURES
 from tests.vm.lab import Lab
 from tests.vm.watched import INSTALL, Watched, stage
 
+# Boot memory for guests that give a DIMM back. A load keeps its own copies of kernel and initrd in
+# pages that cannot be moved; where boot memory is short they come from the DIMM.
+ROOMY = "2G"
+
 Guest = Callable[..., AbstractContextManager[Watched]]
 Figures = Callable[..., None]
 

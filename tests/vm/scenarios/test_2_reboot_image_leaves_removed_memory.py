@@ -11,15 +11,11 @@ import pytest
 from tests.vm.lab import MachineDied
 from tests.vm.lab.machine import Machine
 from tests.vm.lab.report import limit
-from tests.vm.scenarios.conftest import Figures, Guest
+from tests.vm.scenarios.conftest import ROOMY, Figures, Guest
 from tests.vm.scenarios.measure import bare_load, events, watch_events
 from tests.vm.watched import HASTE, Watched
 
 pytestmark = pytest.mark.vm
-
-# A load keeps its own copies of kernel and initrd in pages that cannot be moved. Where boot memory
-# is short these come from the DIMM, which then cannot be given back.
-ROOMY = "2G"
 
 
 def segments(watched: Watched) -> list[tuple[int, int]]:

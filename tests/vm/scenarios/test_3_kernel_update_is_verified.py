@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm.scenarios.conftest import Figures, Guest
+from tests.vm.scenarios.conftest import ROOMY, Figures, Guest
 from tests.vm.scenarios.measure import bare_load, events_ended, watch_events
 from tests.vm.watched import lists, touches
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.vm
 def test_no_reload_for_what_is_right_and_one_for_what_is_not(
     guest: Guest, figures: Figures
 ) -> None:
-    with guest("6.12") as watched:
+    with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         unit = bare_load(vm, "crash")
         watched.configure(crash="ensure", pacing="")
@@ -49,7 +49,7 @@ def test_no_reload_for_what_is_right_and_one_for_what_is_not(
 
 
 def test_control_without_the_daemon_it_stays_stale(guest: Guest) -> None:
-    with guest("6.12") as watched:
+    with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")

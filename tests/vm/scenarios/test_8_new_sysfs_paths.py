@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm.scenarios.conftest import Figures, Guest
+from tests.vm.scenarios.conftest import ROOMY, Figures, Guest
 from tests.vm.scenarios.measure import bare_load
 from tests.vm.watched import HASTE, lists, touches
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.vm
 
 
 def test_both_images_through_add_and_remove(guest: Guest, figures: Figures) -> None:
-    with guest("7.3") as watched:
+    with guest("7.3", memory=ROOMY) as watched:
         vm = watched.vm
         vm.run("test -e /sys/kernel/kexec/crash_loaded")
         # So long a quiet that no slow host puts it between `add`, when the memory is there, and
@@ -38,7 +38,7 @@ def test_both_images_through_add_and_remove(guest: Guest, figures: Figures) -> N
 
 
 def test_control_without_the_daemon_it_stays_stale(guest: Guest) -> None:
-    with guest("7.3") as watched:
+    with guest("7.3", memory=ROOMY) as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")
