@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.model import ImageName, Mode, WhenUnsafe
 
 Origins = Mapping[tuple[str, ...], Path]
 """The file that each table, as (table,), and each key, as (table, key), was last set in."""
@@ -98,7 +98,7 @@ class _Table(BaseModel):
 
 
 class ImageConfig(_Table):
-    """[crash] or [reboot]."""
+    """[crash], and most of [reboot]."""
 
     mode: Annotated[Mode, Strict(False)] = Field(
         default=Mode.FOLLOW, description="one of " + ", ".join(f'"{mode}"' for mode in Mode)
@@ -133,6 +133,15 @@ class ImageConfig(_Table):
         return ImageFiles(self.kernel, self.initrd, self.cmdline)
 
 
+class RebootConfig(ImageConfig):
+    """[reboot]."""
+
+    when_unsafe: Annotated[WhenUnsafe, Strict(False)] = Field(
+        default=WhenUnsafe.REFUSE,
+        description="one of " + ", ".join(f'"{answer}"' for answer in WhenUnsafe),
+    )
+
+
 class PacingConfig(_Table):
     """[pacing]: when to act on events. See pacing.py for how the three play together."""
 
@@ -155,7 +164,7 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
     """All of kexecwatchd.toml; every table and key may be left out."""
 
     crash: ImageConfig = Field(default=ImageConfig(), description="a table, [crash]")
-    reboot: ImageConfig = Field(default=ImageConfig(), description="a table, [reboot]")
+    reboot: RebootConfig = Field(default=RebootConfig(), description="a table, [reboot]")
     pacing: PacingConfig = Field(default=PacingConfig(), description="a table, [pacing]")
 
     _origins: Origins = PrivateAttr(default_factory=dict)

@@ -41,6 +41,31 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class WhenUnsafe(StrEnum):
+    """What to do with a reboot image that no loader can put into memory that stays."""
+
+    REFUSE = "refuse"  # unload it, and say so
+    GUARD = "guard"  # keep it, and unload it the moment its memory goes offline
+
+
+class Hazard(StrEnum):
+    """Why memory is no place for a reboot image, the worst first."""
+
+    GONE = "gone"  # no longer in the memory map
+    OFFLINE = "offline"
+    MOVABLE = "movable"  # in ZONE_MOVABLE: meant to be taken offline
+    DRIVER_MANAGED = "driver-managed"  # "System RAM (virtio_mem)" and its like: the driver takes it
+    HOT_ADDED = "hot-added"  # not there at boot: meant to be removed again
+
+
+class PlacedBy(StrEnum):
+    """Who says where an image's segments are."""
+
+    LOG = "log"  # the kernel, in its log (KEXEC_FILE_DEBUG)
+    LOADER = "loader"  # kexec-tools, which chose the place itself
+    PREDICTION = "prediction"  # the kernel's rules, worked out by us
+
+
 class BlockState(StrEnum):
     """The words of memoryN/state."""
 
@@ -120,14 +145,39 @@ class CoreHeader:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A loaded segment's destination: [mem, mem + memsz)."""
+    """A loaded segment's destination: [mem, mem + memsz). `name`: what is in it, where known."""
 
     mem: int
     memsz: int
+    name: str = ""
 
     @property
     def range(self) -> Range:
         return Range(self.mem, self.mem + self.memsz)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image lies, and who says so. `elfcorehdr`: a crash image's header, None where that
+    is not told."""
+
+    segments: tuple[Segment, ...]
+    source: PlacedBy
+    elfcorehdr: int | None = None
+
+    @property
+    def ranges(self) -> RangeSet:
+        return RangeSet(segment.range for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A part of a segment that lies where it must not, and the memory blocks that hold it."""
+
+    segment: Segment
+    part: RangeSet
+    blocks: tuple[int, ...]
+    hazard: Hazard
 
 
 @dataclass(frozen=True, slots=True)
