@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +30,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from kexecwatchd.model import ImageName, Mode, WhenUnsafe
+from kexecwatchd import trusted
+from kexecwatchd.model import ImageFiles, ImageName, Mode, WhenUnsafe
+from kexecwatchd.trusted import Untrusted
 
 Origins = Mapping[tuple[str, ...], Path]
 """The file that each table, as (table,), and each key, as (table, key), was last set in."""
@@ -63,14 +64,6 @@ class Sources:
     @property
     def drop_ins(self) -> Path:
         return self.root / "etc/kexecwatchd/kexecwatchd.toml.d"
-
-
-class ImageFiles(NamedTuple):
-    """What an image is loaded from."""
-
-    kernel: Path
-    initrd: Path | None
-    cmdline: str
 
 
 def _absolute(path: Path) -> Path:
@@ -220,8 +213,8 @@ def check_files(config: Config) -> list[str]:
     for name in ImageName:
         for key, path in _named_files(config.image(name)):
             try:
-                os.close(_open(path))
-            except ConfigError as error:
+                os.close(trusted.open_file(path))
+            except Untrusted as error:
                 where = config.origin(name, key) or "kexecwatchd.toml"
                 problems += [f"{where}: [{name}] {key}: {problem}" for problem in error.problems]
     return problems
@@ -262,46 +255,13 @@ def _absent(path: Path) -> bool:
     return False
 
 
-def _open(path: Path) -> int:
-    """Open a file that root may trust: a regular one that only root, or we, can change.
-
-    Returns its descriptor. Raises ConfigError. What is judged is what was opened, not what a name
-    pointed to a moment before.
-    """
-    try:
-        # Without O_NONBLOCK the open of a FIFO waits for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise ConfigError([f"{path}: does not exist; correct the name or create it"]) from None
-    except OSError as error:
-        advice = f"check it with: namei -l {path}"
-        raise ConfigError([f"{path}: cannot open it: {error.strerror}; {advice}"]) from None
-    status = os.fstat(fd)
-    wrong = _untrusted(path, status)
-    if wrong:
-        os.close(fd)
-        raise ConfigError(wrong)
-    return fd
-
-
-def _untrusted(path: Path, status: os.stat_result) -> list[str]:
-    if not stat.S_ISREG(status.st_mode):
-        return [f"{path}: is not a regular file; give a file, or a symbolic link to one"]
-    wrong = []
-    if status.st_uid not in (0, os.geteuid()):
-        wrong.append(f"{path}: belongs to uid {status.st_uid}, not to root: chown root {path}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(status.st_mode)
-        wrong.append(f"{path}: others may write to it (mode {mode:04o}): chmod go-w {path}")
-    return wrong
-
-
 def _read(path: Path) -> dict[str, Any]:
-    fd = _open(path)
     try:
-        with open(fd, "rb") as file:
+        with open(trusted.open_file(path), "rb") as file:
             text = file.read().decode()
         return tomllib.loads(text)
+    except Untrusted as error:
+        raise ConfigError(list(error.problems)) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot read it: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -18,8 +18,8 @@ from kexecwatchd import lastgood, preflight
 from kexecwatchd.kernel import kexec_file, kmsg
 from kexecwatchd.kernel.kmsg import Placement
 from kexecwatchd.ledger import LastGood, Pair
-from kexecwatchd.model import ImageName, Observation
-from kexecwatchd.preflight import Files, Paths, Refused
+from kexecwatchd.model import ImageFiles, ImageName, Observation
+from kexecwatchd.preflight import Files, Refused
 
 CONFIGURED = "configured"
 LAST_GOOD = "last-good"
@@ -196,8 +196,8 @@ def _kernel_log(root: Path, stack: contextlib.ExitStack) -> kmsg.KernelLog | Non
     return log
 
 
-def _configured(pair: Pair) -> Paths:
-    return Paths(Path(pair.kernel), Path(pair.initrd) if pair.initrd else None, pair.cmdline)
+def _configured(pair: Pair) -> ImageFiles:
+    return ImageFiles(Path(pair.kernel), Path(pair.initrd) if pair.initrd else None, pair.cmdline)
 
 
 def _placement(log: kmsg.KernelLog | None, image: ImageName) -> Placement | None:

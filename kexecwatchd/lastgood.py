@@ -18,14 +18,15 @@ from pathlib import Path
 
 from kexecwatchd import preflight
 from kexecwatchd.ledger import LastGood, Pair
-from kexecwatchd.preflight import Files, Paths
+from kexecwatchd.model import ImageFiles
+from kexecwatchd.preflight import Files
 
 CHUNK = 1 << 20
 
 
-def paths_of(directory: Path, kept: LastGood) -> Paths:
+def paths_of(directory: Path, kept: LastGood) -> ImageFiles:
     """Where the copies are."""
-    return Paths(
+    return ImageFiles(
         _name(directory, kept.kernel_signature),
         _name(directory, kept.initrd_signature) if kept.initrd_signature else None,
         kept.pair.cmdline,

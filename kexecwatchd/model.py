@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
 
 from kexecwatchd.ranges import Range, RangeSet
 
@@ -64,6 +66,14 @@ class PlacedBy(StrEnum):
     LOG = "log"  # the kernel, in its log (KEXEC_FILE_DEBUG)
     LOADER = "loader"  # kexec-tools, which chose the place itself
     PREDICTION = "prediction"  # the kernel's rules, worked out by us
+
+
+class ImageFiles(NamedTuple):
+    """What an image is loaded from."""
+
+    kernel: Path
+    initrd: Path | None
+    cmdline: str
 
 
 class BlockState(StrEnum):

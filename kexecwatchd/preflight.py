@@ -12,15 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kexecwatchd import trusted
 from kexecwatchd.kernel import bootimage, initrd, kexec_state
 from kexecwatchd.kernel.bootimage import BootImage
-from kexecwatchd.model import ImageName, Observation
+from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.sizes import human
+from kexecwatchd.trusted import Untrusted
 
 # x86 puts "elfcorehdr=0x<16 digits> " in front of the command line (MAX_ELFCOREHDR_STR_LEN in
 # arch/x86/kernel/kexec-bzimage64.c), and counts it for reboot images too.
@@ -41,22 +42,11 @@ class Files:
     initrd_signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Where to load from, and with which command line."""
-
-    kernel: Path
-    initrd: Path | None
-    cmdline: str
-
-
 @contextlib.contextmanager
-def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> Iterator[Files]:
+def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) -> Iterator[Files]:
     """Open and check a pair of files; raises Refused."""
     with contextlib.ExitStack() as stack:
-        kernel_fd = _open(paths.kernel, stack)
-        initrd_fd = None if paths.initrd is None else _open(paths.initrd, stack)
-        kernel_signature = _check_file(paths.kernel, kernel_fd)
+        kernel_fd, kernel_signature = _open(paths.kernel, stack)
         try:
             boot = bootimage.inspect(kernel_fd, platform.machine())
         except (bootimage.BadImage, OSError) as error:
@@ -65,9 +55,9 @@ def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> It
             _check_kernel(paths, boot, root)
         except (OSError, ValueError) as error:
             raise Refused(f"the machine's state cannot be read: {error}") from error
-        initrd_signature = ""
-        if paths.initrd is not None and initrd_fd is not None:
-            initrd_signature = _check_file(paths.initrd, initrd_fd)
+        initrd_fd, initrd_signature = None, ""
+        if paths.initrd is not None:
+            initrd_fd, initrd_signature = _open(paths.initrd, stack)
             try:
                 initrd.check(initrd_fd)
             except (initrd.BadInitrd, OSError) as error:
@@ -77,28 +67,16 @@ def checked(paths: Paths, image: ImageName, seen: Observation, root: Path) -> It
         yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature)
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> int:
+def _open(path: Path, stack: contextlib.ExitStack) -> tuple[int, str]:
+    """An open file that may be loaded, and its signature."""
     try:
-        # O_NONBLOCK: a fifo in the place of a kernel must not hang us.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise Refused(f"{path} cannot be opened: {error.strerror}") from error
+        fd = trusted.open_file(path)
+    except Untrusted as error:
+        raise Refused(str(error)) from error
     stack.callback(os.close, fd)
-    return fd
-
-
-def _check_file(path: Path, fd: int) -> str:
-    """Owner, mode and kind of an open file; its signature."""
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise Refused(f"{path} is not a regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise Refused(f"{path} belongs to uid {status.st_uid}, not to root: chown root {path}")
-    if status.st_mode & 0o022:
-        raise Refused(f"{path} can be written by group or others: chmod go-w {path}")
-    if not status.st_size:
+    if not os.fstat(fd).st_size:
         raise Refused(f"{path} is empty")
-    return signature(fd)
+    return fd, signature(fd)
 
 
 def signature(fd: int) -> str:
@@ -114,7 +92,7 @@ def signature(fd: int) -> str:
     return ":".join(str(part) for part in parts)
 
 
-def _check_kernel(paths: Paths, boot: BootImage, root: Path) -> None:
+def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
     length = len(os.fsencode(paths.cmdline)) + 1
     if boot.cmdline_size is not None and length + ELFCOREHDR_ARGUMENT > boot.cmdline_size:
         raise Refused(

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from kexecwatchd.config import (
     Config,
     ConfigError,
-    ImageFiles,
     Origins,
     Sources,
     check_files,
     from_tables,
     load,
 )
-from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.model import ImageFiles, ImageName, Mode
 
 FULL = """
 [crash]
@@ -257,7 +256,7 @@ def test_a_file_of_someone_else_is_refused(
 ) -> None:
     write(sources.local, "")
     status = os.stat_result((0o100644, 1, 1, 1, 4711, 0, 0, 0, 0, 0))
-    monkeypatch.setattr("kexecwatchd.config.os.fstat", lambda _fd: status)
+    monkeypatch.setattr("kexecwatchd.trusted.os.fstat", lambda _fd: status)
     told = problems(sources)
     assert f"{sources.local}: belongs to uid 4711, not to root: chown root {sources.local}" in told
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd.model import MemoryMap
-from kexecwatchd.preflight import Paths, Refused, checked
+from kexecwatchd.model import ImageFiles, MemoryMap
+from kexecwatchd.preflight import Refused, checked
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import CMDLINE, INIT_SIZE, FakeKernel, bzimage, cpio
 from tests.unit.core.cases import CRASH, REBOOT, gib, seen
@@ -23,8 +23,8 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     return FakeKernel(tmp_path)
 
 
-def paths(kernel: FakeKernel, cmdline: str = CMDLINE) -> Paths:
-    return Paths(kernel.path("boot/vmlinuz"), kernel.path("boot/initrd.img"), cmdline)
+def paths(kernel: FakeKernel, cmdline: str = CMDLINE) -> ImageFiles:
+    return ImageFiles(kernel.path("boot/vmlinuz"), kernel.path("boot/initrd.img"), cmdline)
 
 
 def refusal(kernel: FakeKernel, **changes: str) -> str:
@@ -48,7 +48,7 @@ def test_a_good_pair_is_open_until_the_end(kernel: FakeKernel) -> None:
 
 
 def test_without_an_initrd(kernel: FakeKernel) -> None:
-    alone = Paths(kernel.path("boot/vmlinuz"), None, CMDLINE)
+    alone = ImageFiles(kernel.path("boot/vmlinuz"), None, CMDLINE)
     with checked(alone, CRASH, seen(), kernel.root) as files:
         assert (files.initrd_fd, files.initrd_signature) == (None, "")
 
@@ -86,7 +86,7 @@ def be_a_dangling_link(path: Path) -> None:
 
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "removed": (Path.unlink, "No such file"),
+    "removed": (Path.unlink, "does not exist"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
     "something else": (lambda path: path.write_bytes(b"\0\1" * 2000), ""),
@@ -94,7 +94,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "directory": (be_a_directory, "not a regular file"),
     "writable for all": (lambda path: path.chmod(0o666), "chmod go-w"),
     "writable for the group": (lambda path: path.chmod(0o664), "chmod go-w"),
-    "a dangling link": (be_a_dangling_link, "No such file"),
+    "a dangling link": (be_a_dangling_link, "does not exist"),
 }
 
 
