@@ -89,11 +89,15 @@ class MemoryMap:
     """/proc/iomem, as far as images care.
 
     `system_ram` is every "System RAM" resource, driver-managed ones ("System RAM (...)") included;
-    `crash_regions` the "Crash kernel" resources.
+    `crash_regions` the "Crash kernel" resources; `driver_managed` the driver-managed part of
+    `system_ram`. `resources` is the rest of it as the kernel walks it: each resource by itself,
+    unmerged, in the order of the file.
     """
 
     system_ram: RangeSet
     crash_regions: RangeSet = field(default_factory=RangeSet)
+    resources: tuple[Range, ...] = ()
+    driver_managed: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,16 @@ class BootImage:
     `cmdline_size`: the longest command line, the final NUL included; on x86 30 bytes less, since
     the kernel adds elfcorehdr=; None = not known. `five_level`: starts under 5-level paging (x86;
     None elsewhere). `memory_size`: RAM that it takes when loaded. `signed`: carries a signature.
+    `alignment` (a power of two) and `preferred_address`: what x86's kernel_alignment and
+    pref_address say; 0 elsewhere.
     """
 
     cmdline_size: int | None
     five_level: bool | None
     memory_size: int
     signed: bool
+    alignment: int = 0
+    preferred_address: int = 0
 
 
 def inspect(fd: int, machine: str) -> BootImage:
@@ -108,11 +112,16 @@ def _x86(file: _File) -> BootImage:
     init_size = file.number("<I", 0x260)
     if file.size - setup > init_size:
         raise BadImage(f"{file.size - setup} bytes of kernel in an init_size of {init_size}")
+    alignment = file.number("<I", 0x230)
+    if alignment.bit_count() != 1:
+        raise BadImage(f"damaged: a kernel_alignment of {alignment:#x} is no power of two")
     return BootImage(
         cmdline_size=file.number("<I", 0x238),
         five_level=bool(xloadflags & 0x20),
         memory_size=init_size,
         signed=_check_pe(file),
+        alignment=alignment,
+        preferred_address=file.number("<Q", 0x258),
     )
 
 

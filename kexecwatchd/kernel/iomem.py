@@ -9,7 +9,7 @@ busy System RAM resource at any depth, since driver-managed memory lies below it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kexecwatchd.model import MemoryMap
@@ -44,15 +44,17 @@ def parse(text: str) -> MemoryMap:
         raise AddressesHidden(
             "all addresses read as zero; run with CAP_SYS_ADMIN in the initial user namespace"
         )
+    plain = tuple(_named(resources, lambda name: name == "System RAM"))
     # In brackets: the driver that manages it, such as "System RAM (virtio_mem)".
-    system_ram = _named(
-        resources, lambda name: name == "System RAM" or name.startswith("System RAM (")
-    )
+    driver_managed = RangeSet(_named(resources, lambda name: name.startswith("System RAM (")))
+    system_ram = RangeSet(plain) | driver_managed
     if not system_ram:
         raise MapError(f"no System RAM among {len(resources)} resources")
     return MemoryMap(
         system_ram=system_ram,
-        crash_regions=_named(resources, lambda name: name == "Crash kernel"),
+        crash_regions=RangeSet(_named(resources, lambda name: name == "Crash kernel")),
+        resources=plain,
+        driver_managed=driver_managed,
     )
 
 
@@ -67,5 +69,7 @@ def _resource(number: int, line: str) -> tuple[int, int, str]:
     return start, end, match[3]
 
 
-def _named(resources: Sequence[tuple[int, int, str]], wanted: Callable[[str], bool]) -> RangeSet:
-    return RangeSet(Range(start, end + 1) for start, end, name in resources if wanted(name))
+def _named(
+    resources: Sequence[tuple[int, int, str]], wanted: Callable[[str], bool]
+) -> Iterator[Range]:
+    return (Range(start, end + 1) for start, end, name in resources if wanted(name))

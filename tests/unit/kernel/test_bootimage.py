@@ -59,8 +59,10 @@ def bzimage(size: int = 8192) -> bytes:
         (0x1FE, "H", 0xAA55),
         (0x206, "H", 0x20F),
         (0x211, "B", 1),
+        (0x230, "I", 2 << 20),
         (0x236, "H", 0x7F),
         (0x238, "I", 2047),
+        (0x258, "Q", 16 << 20),
         (0x260, "I", 60 << 20),
     )
     return data[:0x202] + b"HdrS" + data[0x206:]
@@ -93,6 +95,8 @@ class TestX86:
             five_level=True,
             memory_size=60 << 20,
             signed=True,
+            alignment=2 << 20,
+            preferred_address=16 << 20,
         )
 
     def test_unsigned(self) -> None:
@@ -120,6 +124,8 @@ class TestX86:
             ((0x236, "H", 0x7D), "ABOVE_4G"),
             ((0x1F4, "I", 1 << 20), "truncated"),
             ((0x260, "I", 4096), "init_size of 4096"),
+            ((0x230, "I", 0x300000), "kernel_alignment of 0x300000"),
+            ((0x230, "I", 0), "kernel_alignment of 0x0"),
         ],
     )
     def test_what_the_kernel_would_refuse(self, field: tuple[int, str, int], reason: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexecwatchd.kernel.iomem import AddressesHidden, MapError, parse, read_memory_map
-from kexecwatchd.ranges import RangeSet
+from kexecwatchd.ranges import Range, RangeSet
 
 from .trees import DATA, populate
 
@@ -24,6 +24,22 @@ def test_a_machine_with_virtio_mem_and_cxl() -> None:
         (0x1000, 0x9FC00), (0x100000, 0x3FFDF000), (0x100000000, 0x120000000), virtio, kmem
     )
     assert memory.crash_regions == RangeSet.of((0x2F000000, 0x3F000000))
+    assert memory.driver_managed == RangeSet.of(virtio, kmem)
+    assert memory.resources == (
+        Range(0x1000, 0x9FC00), Range(0x100000, 0x3FFDF000), Range(0x100000000, 0x120000000),
+    )  # fmt: skip
+
+
+def test_resources_stay_apart() -> None:
+    """Two DIMMs side by side are two resources, and the kernel places nothing across them."""
+    text = X86 + "".join(
+        f"{start:x}-{start + 0x7FFFFFF:x} : System RAM\n" for start in (0x1A0000000, 0x1A8000000)
+    )
+    memory = parse(text)
+    assert memory.resources[-2:] == (
+        Range(0x1A0000000, 0x1A8000000), Range(0x1A8000000, 0x1B0000000),
+    )  # fmt: skip
+    assert RangeSet.of((0x180000000, 0x1B0000000)).ranges[0] in memory.system_ram.ranges
 
 
 def test_both_crash_regions_count() -> None:
@@ -66,6 +82,7 @@ def test_every_range_counts_at_any_depth(rows: list[tuple[int, int, int]]) -> No
     text = "\n".join(["00000000-00000fff : Reserved", "00001000-00001fff : System RAM", *lines])
     expected = RangeSet.of((0x1000, 0x2000), *((a, a + n) for a, n, _ in rows))
     assert parse(text).system_ram == expected
+    assert parse(text).resources[1:] == tuple(Range(a, a + n) for a, n, _ in rows)
 
 
 @given(st.text(st.sampled_from("0123456789abcdef-: \nSystemRAM()CrashkernelR")))
