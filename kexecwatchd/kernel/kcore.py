@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""/proc/kcore: physical memory as the running kernel has it mapped (fs/proc/kcore.c).
+"""/proc/kcore: memory as the running kernel has it mapped (fs/proc/kcore.c).
 
-An ELF64 core whose PT_LOADs carry, for RAM and the kernel's own image, the physical address in
-p_paddr. Needs CAP_SYS_RAWIO; opening it fails with EPERM under lockdown=confidentiality. A page
-that the kernel has not mapped reads as zeros, without an error.
+An ELF64 core whose PT_LOADs carry the kernel's virtual address in p_vaddr and, for RAM and the
+kernel's own image, the physical address in p_paddr. Needs CAP_SYS_RAWIO; opening it fails with
+EPERM under lockdown=confidentiality. A page that the kernel has not mapped reads as zeros, without
+an error.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class NotMapped(ValueError):
 @dataclass(frozen=True, slots=True)
 class _Load:
     span: Range  # physical
+    virtual: Range
     offset: int  # in the file
 
 
@@ -71,19 +73,27 @@ class Kcore:
 
         Raises NotMapped, or OSError.
         """
-        covering = [
-            load
-            for load in self._loads
-            if load.span.start <= address and address + size <= load.span.end
-        ]
+        wanted = Range(address, address + size)
+        covering = [load for load in self._loads if _covers(load.span, wanted)]
         if not covering:
             raise NotMapped(
-                f"{self._path} has no mapping for {Range(address, address + size)}; "
+                f"{self._path} has no mapping for {wanted}; "
                 "the kernel keeps that memory unmapped, or it is no RAM"
             )
         # Before 4.11 everything that is no RAM had p_paddr 0 and would seem to start there.
         load = max(covering, key=lambda load: load.span.start)
         return self._read_at(load.offset + address - load.span.start, size)
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """`size` (at least 1) bytes from the kernel's virtual `address`, as /proc/kallsyms has it.
+
+        Raises NotMapped, or OSError.
+        """
+        wanted = Range(address, address + size)
+        for load in self._loads:
+            if _covers(load.virtual, wanted):
+                return self._read_at(load.offset + address - load.virtual.start, size)
+        raise NotMapped(f"{self._path} has no mapping for the virtual addresses {wanted}")
 
     def _program_headers(self) -> Iterator[_Load]:
         header = self._read_at(0, 64)
@@ -96,10 +106,12 @@ class Kcore:
             raise KcoreError(f"{self._path} has program headers of {entry_size} bytes, not 56")
         table = self._read_at(phoff, entry_size * count) if count else b""
         for fields in struct.iter_unpack(order + "IIQQQQQQ", table):
-            kind, _, offset, _, physical, _, size, _ = fields
+            kind, _, offset, virtual, physical, _, size, _ = fields
             # What has no one physical address (vmalloc, vmemmap) has -1, where no RAM can be.
             if kind == _PT_LOAD and size:
-                yield _Load(Range(physical, physical + size), offset)
+                yield _Load(
+                    Range(physical, physical + size), Range(virtual, virtual + size), offset
+                )
 
     def _read_at(self, offset: int, size: int) -> bytes:
         parts = []
@@ -111,3 +123,7 @@ class Kcore:
             offset += len(part)
             size -= len(part)
         return b"".join(parts)
+
+
+def _covers(outer: Range, inner: Range) -> bool:
+    return outer.start <= inner.start and inner.end <= outer.end

@@ -23,6 +23,19 @@ def test_reads_by_physical_address(tmp_path: Path, order: str) -> None:
         assert core.read(HIGH + 5, 6) == b"memory"
 
 
+TEXT = 0xFFFFFFFF81000000
+
+
+def test_reads_the_kernel_by_virtual_address(tmp_path: Path) -> None:
+    kcore(tmp_path, {LOW: b"low memory"}, image={TEXT: b"kernel text"})
+    with Kcore(tmp_path) as core:
+        assert core.read_virtual(TEXT + 7, 4) == b"text"
+        assert core.read(LOW, 3) == b"low"
+        for address, size in ((TEXT - 1, 2), (TEXT + 10, 2), (1 << 63, 1)):
+            with pytest.raises(NotMapped, match="virtual"):
+                core.read_virtual(address, size)
+
+
 @pytest.mark.parametrize(("address", "size"), [(0, 1), (LOW - 1, 2), (LOW + 9, 2), (HIGH + 11, 1)])
 def test_what_no_mapping_covers(tmp_path: Path, address: int, size: int) -> None:
     kcore(tmp_path, {LOW: b"low memory", HIGH: b"high memory"})

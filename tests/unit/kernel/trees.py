@@ -47,9 +47,18 @@ def elf(*phdrs: bytes, kind: int = 4, order: str = "<", machine: int = 62) -> by
     return ident + struct.pack(order + "HHIQQQIHHHHHH", *fields) + b"".join(phdrs)
 
 
-def kcore(root: Path, memory: Mapping[int, bytes], order: str = "<") -> None:
-    """/proc/kcore with these pieces of physical memory, and a vmalloc range without address."""
-    offset = 64 + 56 * (len(memory) + 2)
+def kcore(
+    root: Path,
+    memory: Mapping[int, bytes],
+    order: str = "<",
+    image: Mapping[int, bytes] | None = None,
+) -> None:
+    """/proc/kcore with these pieces of physical memory, and a vmalloc range without address.
+
+    `image`: pieces of the kernel's own image, by virtual address.
+    """
+    image = image or {}
+    offset = 64 + 56 * (len(memory) + len(image) + 2)
     phdrs = [
         struct.pack(order + "IIQQQQQQ", PT_NOTE, 0, 0, 0, 0, 0, 0, 0),
         struct.pack(order + "IIQQQQQQ", PT_LOAD, 7, 0, 1, (1 << 64) - 1, 1 << 45, 1 << 45, 4096),
@@ -57,7 +66,25 @@ def kcore(root: Path, memory: Mapping[int, bytes], order: str = "<") -> None:
     for address, data in memory.items():
         phdrs.append(phdr(PT_LOAD, address, len(data), offset, order))
         offset += len(data)
-    populate(root, {"proc/kcore": elf(*phdrs, order=order) + b"".join(memory.values())})
+    for address, data in image.items():
+        fields = (PT_LOAD, 7, offset, address, (1 << 64) - 1, len(data), len(data), 4096)
+        phdrs.append(struct.pack(order + "IIQQQQQQ", *fields))
+        offset += len(data)
+    content = b"".join((*memory.values(), *image.values()))
+    populate(root, {"proc/kcore": elf(*phdrs, order=order) + content})
+
+
+def relocatable(*sections: tuple[int, int, int, int]) -> bytes:
+    """A relocatable ELF64 object of sections (sh_type, sh_flags, sh_size, sh_addralign), all of
+    them without content: what a loader would make room for."""
+    headers = [(0, 0, 0, 0), *sections]
+    table = b"".join(
+        struct.pack("<IIQQQQIIQQ", 0, kind, flags, 0, 64, size, 0, 0, align, 0)
+        for kind, flags, size, align in headers
+    )
+    fields = (1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, len(headers), 0)
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    return ident + struct.pack("<HHIQQQIHHHHHH", *fields) + table
 
 
 def crash_header(loads: Mapping[int, int], notes: Mapping[int, int], order: str = "<") -> bytes:
