@@ -28,6 +28,10 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 _BEGIN = re.compile(r"(?:.*: )?kernel: \S+ kernel_size: 0x[0-9a-f]+")
 _HEADER = re.compile(r"(?:.*: )?Loaded (?:ELF headers|elf core header) at 0x([0-9a-f]+)\b.*")
+_LOADED = re.compile(
+    r"(?:.*: )?Loaded (purgatory|boot_param, command line and misc|64bit kernel|initrd)"
+    r" at 0x([0-9a-f]+)\b.*"
+)
 _COUNT = re.compile(r"(?:.*: )?nr_segments = (\d+)")
 _SEGMENT = re.compile(
     r"(?:.*: )?segment\[(\d+)\]: buf=\S+ bufsz=0x[0-9a-f]+ mem=0x([0-9a-f]+) memsz=0x([0-9a-f]+)"
@@ -35,12 +39,20 @@ _SEGMENT = re.compile(
 _DONE = re.compile(r"(?:.*: )?kexec_file_load: type:(\d+), start:.*")
 
 _TYPE_CRASH = 1
+# The words of bzImage64_load() (arch/x86/kernel/kexec-bzimage64.c), and ours.
+_NAMES = {
+    "purgatory": "purgatory",
+    "boot_param, command line and misc": "boot parameters",
+    "64bit kernel": "kernel",
+    "initrd": "initrd",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a load put its segments. `type`: 0 reboot (KEXEC_TYPE_DEFAULT), 1 crash.
 
+    Segments have names where the log says what was loaded at their address (x86).
     `elfcorehdr`: a crash image's header; None where the log does not say.
     """
 
@@ -119,16 +131,20 @@ def parse_placement(lines: Iterable[str]) -> Placement | None:
     found: Placement | None = None
     count: int | None = None
     header: int | None = None
+    names: dict[int, str] = {}
     segments: list[Segment] = []
     for line in lines:
         if _BEGIN.fullmatch(line):
-            count, header, segments = None, None, []
+            count, header, names, segments = None, None, {}, []
+        elif match := _LOADED.fullmatch(line):
+            names[int(match[2], 16)] = _NAMES[match[1]]
         elif match := _HEADER.fullmatch(line):
             header = int(match[1], 16)
         elif match := _COUNT.fullmatch(line):
             count, segments = int(match[1]), []
         elif match := _SEGMENT.fullmatch(line):
-            segment = Segment(int(match[2], 16), int(match[3], 16))
+            mem = int(match[2], 16)
+            segment = Segment(mem, int(match[3], 16), names.get(mem, ""))
             if int(match[1]) == len(segments) and segment.memsz:
                 segments.append(segment)
             else:
@@ -138,7 +154,7 @@ def parse_placement(lines: Iterable[str]) -> Placement | None:
                 kind = int(match[1])
                 address = header if kind == _TYPE_CRASH else None
                 found = Placement(kind, tuple(segments), address)
-            count, header, segments = None, None, []
+            count, header, names, segments = None, None, {}, []
     return found
 
 

@@ -92,10 +92,10 @@ class TestPlacement:
             type=1,
             segments=(
                 Segment(0xF000000, 0xE1000),
-                Segment(0x1EFFB000, 0x5000),
-                Segment(0x1EFF9000, 0x2000),
-                Segment(0x1B000000, 0x3E4E000),
-                Segment(0x1AE1C000, 0x1E4000),
+                Segment(0x1EFFB000, 0x5000, "purgatory"),
+                Segment(0x1EFF9000, 0x2000, "boot parameters"),
+                Segment(0x1B000000, 0x3E4E000, "kernel"),
+                Segment(0x1AE1C000, 0x1E4000, "initrd"),
             ),
             elfcorehdr=0xF000000,
         )
@@ -104,9 +104,21 @@ class TestPlacement:
         placement = parse_placement(REBOOT)
         assert placement is not None
         assert (placement.type, placement.elfcorehdr) == (0, None)
-        assert [s.mem for s in placement.segments] == [
-            0x11FFFB000, 0x11FFF9000, 0x11C000000, 0x11BE1C000,
-        ]  # fmt: skip
+        assert [(s.mem, s.name) for s in placement.segments] == [
+            (0x11FFFB000, "purgatory"),
+            (0x11FFF9000, "boot parameters"),
+            (0x11C000000, "kernel"),
+            (0x11BE1C000, "initrd"),
+        ]
+
+    def test_names_are_those_of_this_load(self) -> None:
+        """Not those of a load that failed after it had placed its segments, nor of the last one."""
+        failed = [*REBOOT[:5], *REBOOT[:1], *(line for line in REBOOT[1:] if "Loaded" not in line)]
+        placement = parse_placement(failed)
+        assert placement is not None
+        assert [s.name for s in placement.segments] == [""] * 4
+        again = parse_placement([*REBOOT, *(line for line in REBOOT[1:] if "Loaded" not in line)])
+        assert again == placement
 
     def test_the_last_complete_one_counts(self) -> None:
         assert parse_placement(CRASH + REBOOT) == parse_placement(REBOOT)
@@ -126,7 +138,12 @@ class TestPlacement:
         without = parse_placement(CRASH[:index] + CRASH[index + 1 :])
         if any(word in CRASH[index] for word in ("nr_segments", "segment[", "type:")):
             assert without is None
-        elif "ELF headers" not in CRASH[index]:
+        elif "Loaded" in CRASH[index]:
+            assert without is not None
+            assert without != whole
+            assert whole is not None
+            assert [s.range for s in without.segments] == [s.range for s in whole.segments]
+        else:
             assert without == whole
 
         # A header that belongs to no line of a reboot image's load.
