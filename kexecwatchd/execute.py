@@ -7,31 +7,28 @@ done is told in an Outcome; all that is remembered here is what the kernel has r
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kexecwatchd import lastgood, preflight
-from kexecwatchd.kernel import kexec_file, kmsg
-from kexecwatchd.kernel.kmsg import Placement
 from kexecwatchd.ledger import LastGood, Pair
-from kexecwatchd.model import ImageFiles, ImageName, Observation
+from kexecwatchd.loaders import Call, kexec_file, kexec_tools
+from kexecwatchd.model import ImageFiles, ImageName, Observation, Placement
 from kexecwatchd.preflight import Files, Refused
+from kexecwatchd.ranges import RangeSet
 
 CONFIGURED = "configured"
 LAST_GOOD = "last-good"
 
-# Failures that say nothing about the files.
-PASSING = (errno.ENOMEM, errno.EINTR)
+# Other files would fare no better: a busy lock, and a program that hung.
+POINTLESS = (errno.EBUSY, errno.ETIMEDOUT)
 
-# The signatures of kernel and initrd, and the command line.
-Identity = tuple[str, str, str]
+NOTHING = RangeSet()
 
-# EBUSY: another kexec operation holds the kernel's lock, most often for milliseconds.
-BUSY_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+# What a refusal is held against: the image, whether an address was given (each loader has its own
+# refusals), the signatures of kernel and initrd, and the command line.
+Attempt = tuple[ImageName, bool, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Outcome:
     a busy lock; 0 when there was no other.
 
     `degraded` says why it was not the configured files that were loaded. `placement` is None
-    where the kernel did not log it whole. `debug_refused`: this kernel has no KEXEC_FILE_DEBUG.
+    where the loader did not tell it whole. `debug_refused`: this kernel has no KEXEC_FILE_DEBUG.
     `kept` is our copy of what was loaded, None where it could not be made (`keep_error`).
     """
 
@@ -59,21 +56,13 @@ class Outcome:
         return self.seconds > 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    error: OSError | None
-    seconds: float
-    placement: Placement | None
-    debug_refused: bool
-
-
 class Executor:
-    """The one door to the loading system calls."""
+    """The one door to the loaders."""
 
     def __init__(self, root: Path, copies: Path) -> None:
         self._root = root
         self._copies = copies
-        self._failed: dict[tuple[ImageName, Identity], str] = {}
+        self._failed: dict[Attempt, str] = {}
 
     def load(
         self,
@@ -82,21 +71,31 @@ class Executor:
         kept: LastGood | None,
         seen: Observation,
         debug: bool,
+        *,
+        below: int | None = None,
+        hidden: RangeSet = NOTHING,
     ) -> Outcome:
-        """Load the configured pair, or else the last good one."""
+        """Load the configured pair, or else the last good one.
+
+        `below`: the address below which a reboot image must lie, None for anywhere. `hidden`: then,
+        the hot-added memory, of which the next kernel is not to be told.
+        """
         candidates = [(CONFIGURED, _configured(pair))]
         if kept is not None:
             candidates.append((LAST_GOOD, lastgood.paths_of(self._copies, kept)))
+        if below is not None:
+            candidates = [(source, _hiding(paths, hidden)) for source, paths in candidates]
         problems: list[str] = []
         seconds = 0.0
         debug_refused = False
         for source, paths in candidates:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
-                    identity = (files.kernel_signature, files.initrd_signature, paths.cmdline)
+                    signatures = (files.kernel_signature, files.initrd_signature)
+                    attempt = (image, below is not None, *signatures, paths.cmdline)
                     if seen.loaded(image):
-                        self._refuse_known_failure(image, identity)
-                    call = self._call(image, files, paths.cmdline, seen, debug)
+                        self._refuse_known_failure(attempt)
+                    call = self._call(image, files, paths.cmdline, seen, debug=debug, below=below)
                     seconds += call.seconds
                     debug_refused |= call.debug_refused
                     debug &= not call.debug_refused
@@ -112,11 +111,11 @@ class Executor:
                             kept=good,
                             keep_error=keep_error,
                         )
-                    problems.append(_explain(call.error, image))
-                    if call.error.errno == errno.EBUSY:
-                        break  # it has nothing to do with the files, and cost nothing
-                    if call.error.errno not in PASSING:
-                        self._failed[image, identity] = problems[-1]
+                    problems.append(str(call.error))
+                    if call.error.number in POINTLESS:
+                        break
+                    if call.error.blames_files:
+                        self._failed[attempt] = problems[-1]
             except Refused as refusal:
                 problems.append(str(refusal))
         return Outcome(
@@ -130,20 +129,18 @@ class Executor:
         """Give files that the kernel refused another chance."""
         self._failed.clear()
 
-    def _refuse_known_failure(self, image: ImageName, identity: Identity) -> None:
-        """Raise Refused for what the kernel has refused before.
+    def _refuse_known_failure(self, attempt: Attempt) -> None:
+        """Raise Refused for what has been refused before.
 
         Finding that out once more would cost the crash image that is loaded now.
         """
-        error = self._failed.get((image, identity))
+        error = self._failed.get(attempt)
         if error is not None:
             raise Refused(f"{error} (not tried again until the files or the configuration change)")
 
     def unload(self, image: ImageName) -> str:
         """Unload the image; "" or what went wrong."""
-        flags = kexec_file.KEXEC_FILE_ON_CRASH if image is ImageName.CRASH else 0
-        error = _patiently(lambda: kexec_file.unload(flags), BUSY_PAUSES)
-        return "" if error is None else _explain(error, image)
+        return kexec_file.unload(image)
 
     def _keep(
         self, source: str, pair: Pair, files: Files, kept: LastGood | None
@@ -156,78 +153,25 @@ class Executor:
             return kept, f"no copy of the files that loaded could be kept: {error}"
 
     def _call(
-        self, image: ImageName, files: Files, cmdline: str, seen: Observation, debug: bool
-    ) -> _Call:
-        """The system call, with the kernel's own account of the placement where it gives one."""
-        flags = kexec_file.KEXEC_FILE_ON_CRASH if image is ImageName.CRASH else 0
+        self,
+        image: ImageName,
+        files: Files,
+        cmdline: str,
+        seen: Observation,
+        *,
+        debug: bool,
+        below: int | None,
+    ) -> Call:
         limit = seen.limit_panic if image is ImageName.CRASH else seen.limit_reboot
-        # Each try uses up kernel.kexec_load_limit_*, one that only met a busy lock too.
-        pauses = BUSY_PAUSES if limit < 0 else ()
-
-        def attempt(extra: int) -> OSError | None:
-            return _patiently(
-                lambda: kexec_file.load(files.kernel_fd, files.initrd_fd, cmdline, flags | extra),
-                pauses,
-            )
-
-        with contextlib.ExitStack() as stack:
-            log = _kernel_log(self._root, stack) if debug else None
-            started = time.monotonic()
-            # Without the log to read, the flag would only write addresses into it.
-            error = attempt(kexec_file.KEXEC_FILE_DEBUG if log is not None else 0)
-            refused = False
-            if log is not None and error is not None and error.errno == errno.EINVAL:
-                # Before 6.8 the flag is unknown: EINVAL, before any image is touched.
-                error = attempt(0)
-                refused = error is None or error.errno != errno.EINVAL
-            busy = error is not None and error.errno == errno.EBUSY
-            seconds = 0.0 if busy else time.monotonic() - started
-            placed = error is None and log is not None and not refused
-            return _Call(error, seconds, _placement(log, image) if placed else None, refused)
-
-
-def _kernel_log(root: Path, stack: contextlib.ExitStack) -> kmsg.KernelLog | None:
-    """The kernel's log from now on; None where it is not ours to read."""
-    try:
-        log = stack.enter_context(kmsg.KernelLog(root))
-        log.mark()
-    except OSError:
-        return None
-    return log
+        again = limit < 0  # each try uses up kernel.kexec_load_limit_*
+        if below is None:
+            return kexec_file.load(self._root, image, files, cmdline, debug=debug, again=again)
+        return kexec_tools.load(self._root, files, cmdline, below, again=again)
 
 
 def _configured(pair: Pair) -> ImageFiles:
     return ImageFiles(Path(pair.kernel), Path(pair.initrd) if pair.initrd else None, pair.cmdline)
 
 
-def _placement(log: kmsg.KernelLog | None, image: ImageName) -> Placement | None:
-    if log is None:
-        return None
-    try:
-        lines, complete = log.since_mark()
-    except OSError:
-        return None
-    placement = kmsg.parse_placement(lines) if complete else None
-    if placement is None or (placement.type == 1) != (image is ImageName.CRASH):
-        return None
-    return placement
-
-
-def _explain(error: OSError, image: ImageName) -> str:
-    number = error.errno or 0
-    name = errno.errorcode.get(number, str(number))
-    return f"kexec_file_load: {name}: {kexec_file.explain(number, image)}"
-
-
-def _patiently(call: Callable[[], None], pauses: Sequence[float]) -> OSError | None:
-    """Make the call, again after each pause while the kernel's lock is busy."""
-    for pause in (*pauses, None):
-        try:
-            call()
-        except OSError as error:
-            if error.errno != errno.EBUSY or pause is None:
-                return error
-            time.sleep(pause)
-        else:
-            break
-    return None
+def _hiding(files: ImageFiles, hidden: RangeSet) -> ImageFiles:
+    return files._replace(cmdline=kexec_tools.hiding(files.cmdline, hidden))

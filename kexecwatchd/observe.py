@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from kexecwatchd.addresses import without_addresses
 from kexecwatchd.kernel import acpi_memory, cpus, crash_cmdline, elfcorehdr, iomem, kexec_state
 from kexecwatchd.kernel.blocks import BlockReader
 from kexecwatchd.kernel.kcore import Kcore
@@ -30,10 +30,6 @@ CONSISTENT_TRIES = 3
 
 # Seconds: much longer than the kernel needs to write a new elfcorehdr.
 KERNEL_UPDATE = 0.02
-
-
-# 0x12ab, 0x12ab-0x12ff and, as /proc/iomem writes them, 12ab-12ff.
-_ADDRESS = re.compile(r"0x[0-9a-f]+(?:-0x[0-9a-f]+)?|\b[0-9a-f]{4,}-[0-9a-f]{4,}\b")
 
 
 class Observer:
@@ -70,7 +66,7 @@ class Observer:
             state = self._kexec_state(ledger)
         except (OSError, ValueError) as error:
             self._blocks = BlockReader(self._root)
-            problem = f"the kernel's state cannot be read: {_without_addresses(error)}"
+            problem = f"the kernel's state cannot be read: {without_addresses(str(error))}"
             nothing = Blocks(size=0, by_number={})
             return Observation(
                 None, nothing, crash_loaded=None, reboot_loaded=None, problem=problem
@@ -119,7 +115,7 @@ class Observer:
         try:
             return iomem.read_memory_map(self._root), ""
         except (OSError, ValueError) as error:
-            return None, f"the memory map cannot be read: {_without_addresses(error)}"
+            return None, f"the memory map cannot be read: {without_addresses(str(error))}"
 
     def _with_header(
         self, seen: Observation, memory: MemoryMap, state: KexecState, hint: int | None
@@ -132,7 +128,7 @@ class Observer:
                 cmdline = crash_cmdline.read(core, memory.crash_regions, header)
             notes = cpus.crash_notes(self._root)
         except (OSError, ValueError) as error:
-            return replace(seen, header_problem=_without_addresses(error))
+            return replace(seen, header_problem=without_addresses(str(error)))
         drift: Drift = elfcorehdr.compare(header, memory, state.crash_cma, notes, self._machine)
         return replace(
             seen,
@@ -141,11 +137,6 @@ class Observer:
             fingerprint=fingerprint,
             crash_cmdline=cmdline,
         )
-
-
-def _without_addresses(error: Exception) -> str:
-    """The message for everyone's eyes: physical addresses are root's alone."""
-    return _ADDRESS.sub("[address]", str(error))
 
 
 def _fingerprint(core: Kcore, memory: MemoryMap, header: CoreHeader) -> str:

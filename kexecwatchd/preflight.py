@@ -103,7 +103,7 @@ def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
         raise Refused(
             f"{paths.kernel} cannot be entered with 5-level paging, which this kernel runs with"
         )
-    lockdown = kexec_state.read(root).lockdown
+    lockdown = kexec_state.lockdown(root)
     if lockdown not in ("", "none") and not boot.signed:
         raise Refused(f"lockdown={lockdown} is on and {paths.kernel} bears no signature")
 

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from kexecwatchd.kernel.kexec_file import (
     KEXEC_FILE_ON_CRASH,
     KEXEC_FILE_UNLOAD,
 )
+from kexecwatchd.loaders.kexec_tools import Finished
 from kexecwatchd.ranges import Range, RangeSet
 from tests.unit.kernel.trees import crash_header, populate
 
@@ -68,18 +69,19 @@ def cpio(content: bytes = b"init") -> bytes:
 
 @dataclass(frozen=True)
 class Call:
-    """A system call as it was made; `error` is 0 for success."""
+    """A system call as it was made; `error` is 0 for success. `tools`: kexec_load(2)."""
 
     image: str
     unload: bool
     cmdline: str
     error: int
+    tools: bool = False
 
 
 @dataclass
 class FakeKernel:
     """`debug`: knows KEXEC_FILE_DEBUG (6.8). `crash_hotplug`: updates elfcorehdr itself (6.6).
-    `acpi`: DIMMs show as ACPI memory devices.
+    `acpi`: DIMMs show as ACPI memory devices. `tools`: kexec-tools are installed.
 
     `uevent(subsystem, action, name)` is told each event. `while_loading(image)` runs inside each
     load, after the old crash image is gone; it may raise. `errors` are the results of the next
@@ -92,6 +94,7 @@ class FakeKernel:
     crash_hotplug: bool = False
     auto_online: bool = True
     acpi: bool = False
+    tools: bool = False
     new_paths: bool = False
     cpus: int = 2
     uevent: Callable[[str, str, str], None] = lambda subsystem, action, name: None
@@ -126,6 +129,8 @@ class FakeKernel:
                 "boot/initrd.img": cpio(),
             },
         )
+        if self.tools:
+            populate(self.root, {"usr/sbin/kexec": "the program\n"})
         for number in range(GIB // BLOCK):
             self._make_block(number, "online")
         for number in range(self.cpus):
@@ -357,14 +362,56 @@ class FakeKernel:
 
     def _place_reboot(self, initrd: bytes, debug: bool) -> None:
         """Top-down in the highest System RAM, driver-managed memory left out."""
+        self.segments = self._highest(self.ram - self.driver_managed, initrd)
+        if debug:
+            self._log_segments(self.segments, 0)
+
+    def _highest(self, allowed: RangeSet, initrd: bytes) -> RangeSet:
         size = INIT_SIZE + (len(initrd) + 4095) // 4096 * 4096 + 0x8000
-        holes = [r for r in self.ram - self.driver_managed if r.size >= size]
+        holes = [r for r in allowed if r.size >= size]
         if not holes:
             raise OSError(errno.EADDRNOTAVAIL, "no hole")
         top = max(holes).end
-        self.segments = RangeSet([Range(top - size, top)])
-        if debug:
-            self._log_segments(self.segments, 0)
+        return RangeSet([Range(top - size, top)])
+
+    def load_with_tools(
+        self, program: int, arguments: Sequence[str], inherited: Sequence[int]
+    ) -> Finished:
+        """`kexec -c -l`, as kexecwatchd.loaders.kexec_tools.run starts it."""
+        given = dict(a.removeprefix("--").split("=", 1) for a in arguments if "=" in a)
+        kernel = self._read(arguments[-1], inherited)
+        initrd = self._read(given["initrd"], inherited) if "initrd" in given else b""
+        if kernel[0x202:0x206] != b"HdrS":
+            return Finished(255, f"Cannot determine the file type of {arguments[-1]}\n")
+        below = RangeSet.of((0, int(given["mem-max"], 16) + 1))
+        try:
+            segments = self._highest((self.ram - self.driver_managed) & below, initrd)
+        except OSError:
+            text = "Could not find a free area of memory of 0x1000 bytes...\nlocate_hole failed\n"
+            return Finished(1, text)
+        said = f"nr_segments = {len(segments.ranges)}\n"
+        for number, r in enumerate(segments):
+            said += (
+                f"segment[{number}].mem   = {r.start:#x}\nsegment[{number}].memsz = {r.size:#x}\n"
+            )
+        error = 0
+        try:
+            self._permit("reboot", 0)
+            self.while_loading("reboot")
+            error = self.errors.pop(0) if self.errors else 0
+        except OSError as refusal:
+            error = refusal.errno or 0
+        self.calls.append(Call("reboot", False, given["command-line"], error, tools=True))
+        if error:
+            return Finished(255, f"{said}kexec_load failed: {os.strerror(error)}\n{said}")
+        self.segments = segments
+        self.set_loaded("reboot", True)
+        return Finished(0, said)
+
+    def _read(self, name: str, inherited: Sequence[int]) -> bytes:
+        fd = int(name.removeprefix("/proc/self/fd/"))
+        assert fd in inherited, "the program does not get this one"
+        return os.pread(fd, 1 << 24, 0)
 
     def _log_segments(self, segments: RangeSet, kind: int) -> None:
         self.log(f"kexec_file: nr_segments = {len(segments.ranges)}")

@@ -43,9 +43,14 @@ def read(root: Path = Path("/")) -> KexecState:
         load_disabled=_number(sysctl / "kexec_load_disabled", 0) != 0,
         limit_panic=_number(sysctl / "kexec_load_limit_panic", -1),
         limit_reboot=_number(sysctl / "kexec_load_limit_reboot", -1),
-        lockdown=parse_lockdown(_text(root / "sys/kernel/security/lockdown") or ""),
+        lockdown=lockdown(root),
         crash_cma=_crash_cma(root / "sys/kernel/kexec/crash_cma_ranges"),
     )
+
+
+def lockdown(root: Path = Path("/")) -> str:
+    """none, integrity or confidentiality; "" = not known. Raises OSError."""
+    return parse_lockdown(_text(root / "sys/kernel/security/lockdown") or "")
 
 
 def la57(root: Path = Path("/")) -> bool:

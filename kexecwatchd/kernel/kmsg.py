@@ -38,7 +38,7 @@ _SEGMENT = re.compile(
 )
 _DONE = re.compile(r"(?:.*: )?kexec_file_load: type:(\d+), start:.*")
 
-_TYPE_CRASH = 1
+TYPE_CRASH = 1
 # The words of bzImage64_load() (arch/x86/kernel/kexec-bzimage64.c), and ours.
 _NAMES = {
     "purgatory": "purgatory",
@@ -49,7 +49,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class LoggedLoad:
     """Where a load put its segments. `type`: 0 reboot (KEXEC_TYPE_DEFAULT), 1 crash.
 
     Segments have names where the log says what was loaded at their address (x86).
@@ -121,14 +121,14 @@ def parse_line(line: str) -> str | None:
     return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), match[2])
 
 
-def parse_placement(lines: Iterable[str]) -> Placement | None:
-    """The last placement that `lines` tell completely, or None.
+def parse_load(lines: Iterable[str]) -> LoggedLoad | None:
+    """The last load whose placement `lines` tell completely, or None.
 
     Complete: as many segments as nr_segments says, in order, and the line that ends a load. A load
     that failed has no such line. What stands before each message (the kernel file's pr_fmt) may
     change.
     """
-    found: Placement | None = None
+    found: LoggedLoad | None = None
     count: int | None = None
     header: int | None = None
     names: dict[int, str] = {}
@@ -152,8 +152,8 @@ def parse_placement(lines: Iterable[str]) -> Placement | None:
         elif match := _DONE.fullmatch(line):
             if count and count == len(segments):
                 kind = int(match[1])
-                address = header if kind == _TYPE_CRASH else None
-                found = Placement(kind, tuple(segments), address)
+                address = header if kind == TYPE_CRASH else None
+                found = LoggedLoad(kind, tuple(segments), address)
             count, header, names, segments = None, None, {}, []
     return found
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from kexecwatchd import config, decisions, engine, execute
+from kexecwatchd import config, decisions, engine, loaders
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.config import Config
 from kexecwatchd.engine import Engine
 from kexecwatchd.kernel import kexec_file
+from kexecwatchd.loaders import kexec_tools
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus, Status
 from kexecwatchd.uevents import Batch
@@ -49,12 +50,13 @@ class World:
         self._planned: list[tuple[float, Callable[[], None]]] = []
         monkeypatch.setattr(engine, "now", lambda: Now(self.now, WALL + self.now - BOOTED))
         monkeypatch.setattr(
-            execute,
+            loaders,
             "time",
             types.SimpleNamespace(monotonic=lambda: self.now, sleep=self._pass),
         )
         monkeypatch.setattr(kexec_file, "load", self.kernel.load)
         monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
+        monkeypatch.setattr(kexec_tools, "run", self.kernel.load_with_tools)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         monkeypatch.setattr(
             decisions, "entry", lambda message, *_, **__: self.journal.append(message)

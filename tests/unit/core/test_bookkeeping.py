@@ -10,7 +10,6 @@ import pytest
 from kexecwatchd import bookkeeping
 from kexecwatchd.bookkeeping import FIRST_RETRY, LONGEST_RETRY, Now
 from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Outcome
-from kexecwatchd.kernel.kmsg import Placement
 from kexecwatchd.ledger import (
     LOAD_FAILED,
     ImageRecord,
@@ -20,7 +19,7 @@ from kexecwatchd.ledger import (
     Ledger,
     LoadRecord,
 )
-from kexecwatchd.model import Drift, ImageName, Load, Segment, State
+from kexecwatchd.model import Drift, ImageName, Load, PlacedBy, Placement, Segment, State
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.reconcile import recognise, reconcile
 from tests.unit.core.cases import (
@@ -38,7 +37,7 @@ from tests.unit.core.cases import (
 
 NOW = Now(boot=500.0, wall=1_700_000_000.0)
 KEPT = LastGood(pair=PAIR, kernel_signature="1:2:3:4:5")
-PLACED = Placement(1, (Segment(GIB, 4096), Segment(2 * GIB, 8192)), elfcorehdr=GIB)
+PLACED = Placement((Segment(GIB, 4096), Segment(2 * GIB, 8192)), PlacedBy.LOG, elfcorehdr=GIB)
 
 
 def succeeded(**changes: object) -> Outcome:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd import execute
-from kexecwatchd.execute import BUSY_PAUSES, CONFIGURED, LAST_GOOD, Executor, Outcome
+from kexecwatchd import loaders
+from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Executor, Outcome
 from kexecwatchd.kernel import kexec_file
 from kexecwatchd.ledger import LastGood, Pair
+from kexecwatchd.loaders import kexec_tools
+from kexecwatchd.loaders.kexec_file import BUSY_PAUSES
 from kexecwatchd.model import ImageName, Observation
 from tests.fake_kernel import CMDLINE, CRASH_REGION, FakeKernel, bzimage
 from tests.unit.core.cases import CRASH, REBOOT, seen
@@ -28,9 +30,10 @@ class Machine:
         self.now = 100.0
         self.slept: list[float] = []
         clock = types.SimpleNamespace(monotonic=lambda: self.now, sleep=self.slept.append)
-        monkeypatch.setattr(execute, "time", clock)
+        monkeypatch.setattr(loaders, "time", clock)
         monkeypatch.setattr(kexec_file, "load", self.kernel.load)
         monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
+        monkeypatch.setattr(kexec_tools, "run", self.kernel.load_with_tools)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         self.pair = Pair(
             kernel=str(self.kernel.path("boot/vmlinuz")),

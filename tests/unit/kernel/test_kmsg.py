@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.kernel.kmsg import KernelLog, Placement, parse_line, parse_placement
+from kexecwatchd.kernel.kmsg import KernelLog, LoggedLoad, parse_line, parse_load
 from kexecwatchd.model import Segment
 
 from .trees import DATA, populate
@@ -83,12 +83,12 @@ def test_any_message_survives_its_escapes(text: str) -> None:
 @given(st.text())
 def test_any_line_is_text_or_nothing(line: str) -> None:
     parse_line(line)
-    assert parse_placement([line]) is None
+    assert parse_load([line]) is None
 
 
-class TestPlacement:
+class TestLoad:
     def test_a_crash_image(self) -> None:
-        assert parse_placement(CRASH) == Placement(
+        assert parse_load(CRASH) == LoggedLoad(
             type=1,
             segments=(
                 Segment(0xF000000, 0xE1000),
@@ -101,7 +101,7 @@ class TestPlacement:
         )
 
     def test_a_reboot_image_has_no_header(self) -> None:
-        placement = parse_placement(REBOOT)
+        placement = parse_load(REBOOT)
         assert placement is not None
         assert (placement.type, placement.elfcorehdr) == (0, None)
         assert [(s.mem, s.name) for s in placement.segments] == [
@@ -114,28 +114,28 @@ class TestPlacement:
     def test_names_are_those_of_this_load(self) -> None:
         """Not those of a load that failed after it had placed its segments, nor of the last one."""
         failed = [*REBOOT[:5], *REBOOT[:1], *(line for line in REBOOT[1:] if "Loaded" not in line)]
-        placement = parse_placement(failed)
+        placement = parse_load(failed)
         assert placement is not None
         assert [s.name for s in placement.segments] == [""] * 4
-        again = parse_placement([*REBOOT, *(line for line in REBOOT[1:] if "Loaded" not in line)])
+        again = parse_load([*REBOOT, *(line for line in REBOOT[1:] if "Loaded" not in line)])
         assert again == placement
 
     def test_the_last_complete_one_counts(self) -> None:
-        assert parse_placement(CRASH + REBOOT) == parse_placement(REBOOT)
-        assert parse_placement(REBOOT + CRASH) == parse_placement(CRASH)
-        assert parse_placement(CRASH + REBOOT[:-1]) == parse_placement(CRASH)
+        assert parse_load(CRASH + REBOOT) == parse_load(REBOOT)
+        assert parse_load(REBOOT + CRASH) == parse_load(CRASH)
+        assert parse_load(CRASH + REBOOT[:-1]) == parse_load(CRASH)
 
     def test_a_failed_load_leaves_nothing_behind(self) -> None:
         """A crash load that fails after its header, then one whose header the log lost."""
         lost = [line for line in CRASH if "ELF headers" not in line]
-        placement = parse_placement(CRASH[:-1] + lost)
+        placement = parse_load(CRASH[:-1] + lost)
         assert placement is not None
         assert placement.elfcorehdr is None
 
     @pytest.mark.parametrize("index", range(len(CRASH)))
     def test_a_lost_line_is_never_papered_over(self, index: int) -> None:
-        whole = parse_placement(CRASH)
-        without = parse_placement(CRASH[:index] + CRASH[index + 1 :])
+        whole = parse_load(CRASH)
+        without = parse_load(CRASH[:index] + CRASH[index + 1 :])
         if any(word in CRASH[index] for word in ("nr_segments", "segment[", "type:")):
             assert without is None
         elif "Loaded" in CRASH[index]:
@@ -148,13 +148,13 @@ class TestPlacement:
 
         # A header that belongs to no line of a reboot image's load.
         stray = next(line for line in CRASH if "ELF headers" in line)
-        assert parse_placement([stray, *REBOOT[1:]]) == parse_placement(REBOOT)
+        assert parse_load([stray, *REBOOT[1:]]) == parse_load(REBOOT)
 
     def test_segments_come_in_order_and_once(self) -> None:
         again = next(i for i, line in enumerate(CRASH) if "segment[1]" in line)
-        assert parse_placement([*CRASH[:again], CRASH[again], *CRASH[again:]]) is None
+        assert parse_load([*CRASH[:again], CRASH[again], *CRASH[again:]]) is None
         twice = [line.replace("segment[2]", "segment[1]") for line in CRASH]
-        assert parse_placement(twice) is None
+        assert parse_load(twice) is None
 
     def test_arm64_names_the_header_otherwise(self) -> None:
         lines = [
@@ -162,12 +162,12 @@ class TestPlacement:
             for line in CRASH
         ]
         assert lines != CRASH
-        assert parse_placement(lines) == parse_placement(CRASH)
+        assert parse_load(lines) == parse_load(CRASH)
 
     def test_other_words_before_the_message(self) -> None:
         bare = [line.split(": ", 1)[1] if ": " in line else line for line in CRASH]
-        assert parse_placement(bare) == parse_placement(CRASH)
-        assert parse_placement([f"[T12] {line}" for line in bare]) is None
+        assert parse_load(bare) == parse_load(CRASH)
+        assert parse_load([f"[T12] {line}" for line in bare]) is None
 
     @given(
         st.lists(
@@ -185,5 +185,5 @@ class TestPlacement:
             for i, (m, n) in enumerate(rows)
         ]
         done = f"kexec_file: kexec_file_load: type:{kind}, start:0x1 head:0x2 flags:0xa"
-        placement = parse_placement([*noise, *lines, *noise, done, *noise])
-        assert placement == Placement(kind, tuple(Segment(m, n) for m, n in rows))
+        placement = parse_load([*noise, *lines, *noise, done, *noise])
+        assert placement == LoggedLoad(kind, tuple(Segment(m, n) for m, n in rows))
