@@ -7,6 +7,7 @@ import errno
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ from kexecwatchd.kernel import kexec_file
 from kexecwatchd.ledger import LastGood, Pair
 from kexecwatchd.loaders import kexec_tools
 from kexecwatchd.loaders.kexec_file import BUSY_PAUSES
-from kexecwatchd.model import ImageName, Observation
+from kexecwatchd.loaders.kexec_tools import Finished
+from kexecwatchd.model import ImageName, Observation, PlacedBy
+from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import CMDLINE, CRASH_REGION, FakeKernel, bzimage
 from tests.unit.core.cases import CRASH, REBOOT, seen
 
@@ -24,8 +27,8 @@ from tests.unit.core.cases import CRASH, REBOOT, seen
 class Machine:
     """A fake kernel, an executor on it, and a clock that a load moves by a second."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, debug: bool = True) -> None:
-        self.kernel = FakeKernel(root, debug, while_loading=self._while_loading)
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.kernel = FakeKernel(root, while_loading=self._while_loading, **options)
         self.executor = Executor(root, root / "copies")
         self.now = 100.0
         self.slept: list[float] = []
@@ -50,8 +53,9 @@ class Machine:
         kept: LastGood | None = None,
         look: Observation | None = None,
         debug: bool = True,
+        **place: Any,
     ) -> Outcome:
-        return self.executor.load(image, self.pair, kept, look or seen(), debug)
+        return self.executor.load(image, self.pair, kept, look or seen(), debug, **place)
 
     def errors(self) -> list[int]:
         return [call.error for call in self.kernel.calls]
@@ -272,3 +276,98 @@ def test_a_want_of_memory_is_not_held_against_the_files(machine: Making) -> None
     m.kernel.errors = [errno.ENOMEM]
     assert m.load(kept=kept).source == LAST_GOOD
     assert m.load(kept=kept).source == CONFIGURED
+
+
+BELOW = 512 << 20
+
+
+def test_below_an_address_kexec_tools_load(machine: Making) -> None:
+    m = machine(tools=True)
+    outcome = m.load(REBOOT, below=BELOW)
+    assert (outcome.succeeded, outcome.seconds, outcome.source) == (True, 1, CONFIGURED)
+    assert outcome.placement is not None
+    assert outcome.placement.source is PlacedBy.LOADER
+    assert outcome.placement.ranges == m.kernel.segments
+    assert max(m.kernel.segments).end == BELOW
+    assert outcome.kept is not None
+    assert [call.tools for call in m.kernel.calls] == [True]
+    m.load(REBOOT)
+    assert [call.tools for call in m.kernel.calls] == [True, False]
+
+
+def test_each_load_below_an_address_uses_up_the_limit(machine: Making) -> None:
+    m = machine(tools=True)
+    m.kernel.write("proc/sys/kernel/kexec_load_limit_reboot", "2\n")
+    m.kernel.busy = 1
+    outcome = m.load(REBOOT, look=seen(limit_reboot=2), below=BELOW)
+    assert "EBUSY" in outcome.error
+    assert not outcome.called
+    assert m.load(REBOOT, look=seen(limit_reboot=1), below=BELOW).succeeded
+    assert "EPERM" in m.load(REBOOT, look=seen(limit_reboot=1), below=BELOW).error
+
+
+def test_the_next_kernel_is_not_told_of_hot_added_memory(machine: Making) -> None:
+    m = machine(tools=True)
+    m.pair = m.pair.model_copy(update={"cmdline": "x" * 1990})
+    hidden = RangeSet.of((4 << 30, 5 << 30))
+    assert m.load(REBOOT, below=BELOW).succeeded
+    assert "command line takes" in m.load(REBOOT, below=BELOW, hidden=hidden).error
+    m.pair = m.pair.model_copy(update={"cmdline": CMDLINE})
+    assert m.load(REBOOT, below=BELOW, hidden=hidden).succeeded
+    assert m.kernel.calls[-1].cmdline == f"{CMDLINE} memmap=0x40000000%0x100000000-1"
+
+
+def test_no_program_no_call(machine: Making) -> None:
+    m = machine()
+    outcome = m.load(REBOOT, below=BELOW)
+    assert (outcome.succeeded, outcome.called) == (False, False)
+    assert "install kexec-tools" in outcome.error
+    assert not m.kernel.calls
+
+
+def test_no_room_below_an_address_is_not_held_against_the_files(machine: Making) -> None:
+    m = machine(tools=True)
+    outcome = m.load(REBOOT, below=1 << 20)
+    assert not outcome.succeeded
+    assert "no hole below the limit" in outcome.error
+    assert m.load(REBOOT, below=BELOW).succeeded
+
+
+def test_a_refusal_of_one_loader_says_nothing_about_the_other(machine: Making) -> None:
+    m = machine(tools=True)
+    m.kernel.errors = [errno.EKEYREJECTED]
+    assert "EKEYREJECTED" in m.load(REBOOT).error
+    assert m.load(REBOOT, below=BELOW).succeeded
+    assert "not tried again" in m.load(REBOOT).error
+    assert m.load(REBOOT, below=BELOW).succeeded
+
+
+def test_files_that_kexec_tools_cannot_use_are_not_tried_again(
+    machine: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = machine(tools=True)
+    kept = m.load(REBOOT, below=BELOW).kept
+    m.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"two"))
+    monkeypatch.setattr(kexec_tools, "run", lambda *_: Finished(255, "Cannot load"))
+    assert "Cannot load" in m.load(REBOOT, below=BELOW).error
+    monkeypatch.setattr(kexec_tools, "run", m.kernel.load_with_tools)
+    outcome = m.load(REBOOT, kept=kept, below=BELOW)
+    assert (outcome.succeeded, outcome.source) == (True, LAST_GOOD)
+    assert "not tried again" in outcome.degraded
+
+
+def test_after_a_hang_other_files_are_not_tried(
+    machine: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = machine(tools=True)
+    kept = m.load(REBOOT, below=BELOW).kept
+    m.kernel.path("boot/vmlinuz").write_bytes(bzimage(b"two"))
+    runs: list[int] = []
+
+    def hang(program: int, *_: object) -> Finished:
+        runs.append(program)
+        return Finished(None, "")
+
+    monkeypatch.setattr(kexec_tools, "run", hang)
+    assert "hung" in m.load(REBOOT, kept=kept, below=BELOW).error
+    assert len(runs) == 1
