@@ -11,8 +11,14 @@ OLD_SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExce
 LIBDIR := $(DESTDIR)/usr/lib
 PACKAGE := $(LIBDIR)/python3/dist-packages/kexecwatchd
 PROGRAMS := $(DESTDIR)/usr/sbin/kexecwatchd $(DESTDIR)/usr/bin/kexecwatchctl
+UNITS := kexecwatchd.service kexecwatchd-boot-memory.service
+# What must be there whether or not anyone enables it: target, and unit that it wants.
+WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service
+HELPERS := record-boot-memory
+UNITDIR := $(LIBDIR)/systemd/system
 DATA := \
-	$(LIBDIR)/systemd/system/kexecwatchd.service \
+	$(addprefix $(UNITDIR)/,$(UNITS) $(WANTS)) \
+	$(addprefix $(LIBDIR)/kexecwatchd/,$(HELPERS)) \
 	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
 	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf
@@ -73,7 +79,12 @@ install: ## install below DESTDIR (default: this machine)
 	find kexecwatchd -name '*.py' -exec install -D -m 0644 {} $(dir $(PACKAGE)){} ';'
 	install -D -m 0755 packaging/kexecwatchd $(DESTDIR)/usr/sbin/kexecwatchd
 	install -D -m 0755 packaging/kexecwatchctl $(DESTDIR)/usr/bin/kexecwatchctl
-	install -D -m 0644 -t $(LIBDIR)/systemd/system systemd/kexecwatchd.service
+	install -D -m 0755 -t $(LIBDIR)/kexecwatchd $(addprefix packaging/,$(HELPERS))
+	install -D -m 0644 -t $(UNITDIR) $(addprefix systemd/,$(UNITS))
+	for link in $(WANTS); do \
+		mkdir -p $(UNITDIR)/$${link%/*} && \
+		ln -sf ../$${link##*/} $(UNITDIR)/$$link || exit 1; \
+	done
 	install -D -m 0644 -t $(LIBDIR)/udev/rules.d udev/70-kexecwatchd.rules
 	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system.d dbus/org.kexecwatch1.conf
 	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
@@ -88,7 +99,7 @@ endif
 uninstall: ## remove what install put there, but not /etc/kexecwatchd
 	rm -rf $(PACKAGE)
 	rm -f $(PROGRAMS) $(DATA)
-	-rmdir $(LIBDIR)/kexecwatchd
+	-rmdir --ignore-fail-on-non-empty $(LIBDIR)/kexecwatchd $(dir $(addprefix $(UNITDIR)/,$(WANTS)))
 	@test ! -e $(ETC) || echo '$(ETC) is left for you to remove'
 
 clean: ## remove the build directory and all caches

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,14 @@ from tests.conftest import NOT_HERE
 
 SOURCE = Path(__file__).parent.parent.parent
 PACKAGE = "usr/lib/python3/dist-packages/kexecwatchd"
-UNIT = "usr/lib/systemd/system/kexecwatchd.service"
+UNITS = "usr/lib/systemd/system"
+UNIT = f"{UNITS}/kexecwatchd.service"
+EARLY_UNIT = f"{UNITS}/kexecwatchd-boot-memory.service"
+EARLY_PROGRAM = "usr/lib/kexecwatchd/record-boot-memory"
 RULES = "usr/lib/udev/rules.d/70-kexecwatchd.rules"
 LOCAL_CONFIG = "etc/kexecwatchd/kexecwatchd.toml"
+# Links that have systemd start a unit whether or not anyone enabled it.
+WANTED = {f"{UNITS}/sysinit.target.wants/kexecwatchd-boot-memory.service": EARLY_UNIT}
 FILES = {
     "etc/kexecwatchd/kexecwatchd.toml": 0o644,
     "usr/bin/kexecwatchctl": 0o755,
@@ -29,6 +35,9 @@ FILES = {
     "usr/share/dbus-1/system.d/org.kexecwatch1.conf": 0o644,
     UNIT: 0o644,
     RULES: 0o644,
+    EARLY_UNIT: 0o644,
+    EARLY_PROGRAM: 0o755,
+    **dict.fromkeys(WANTED, 0o644),
 }
 
 
@@ -124,11 +133,20 @@ def test_uninstalling_leaves_the_local_configuration_and_says_so(tmp_path: Path)
     assert f"{tmp_path}/etc/kexecwatchd is left for you to remove" in said
 
 
-def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
-    # Its program is looked for on this machine, so it is given the installed one.
-    unit = tmp_path / "kexecwatchd.service"
-    text = (installed / UNIT).read_text()
-    unit.write_text(text.replace("=/usr/sbin/", f"={installed}/usr/sbin/"))
+@pytest.mark.parametrize(("link", "unit"), WANTED.items())
+def test_what_must_always_run_is_linked_to_its_target(
+    installed: Path, link: str, unit: str
+) -> None:
+    assert (installed / link).resolve() == (installed / unit).resolve()
+    assert "\n[Install]\n" not in (installed / unit).read_text()
+
+
+@pytest.mark.parametrize("name", [UNIT, EARLY_UNIT])
+def test_systemd_accepts_the_units(installed: Path, tmp_path: Path, name: str) -> None:
+    # The program is looked for on this machine, so it is given the installed one.
+    unit = tmp_path / Path(name).name
+    text = (installed / name).read_text()
+    unit.write_text(text.replace("=/usr/", f"={installed}/usr/"))
     done = tool(["systemd-analyze", "verify", "--man=no", unit])
     said = [line for line in done.stderr.splitlines() if "kexecwatchd" in line]
     assert (done.returncode, said) == (0, [])
@@ -139,6 +157,17 @@ def test_udev_accepts_the_rules(installed: Path) -> None:
     if "unrecognized option" in done.stderr or "Unknown command" in done.stderr:
         pytest.skip(f"{NOT_HERE} udevadm verify came with systemd 254")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_daemon_leaves_the_mark_that_udev_looks_for(installed: Path) -> None:
+    """And the early unit, which runs in each boot, does not."""
+    (mark,) = re.findall(r'TEST!="/run/(\S+)"', (installed / RULES).read_text())
+    made = {
+        name: re.findall(r"^RuntimeDirectory=(.*)$", (installed / name).read_text(), re.MULTILINE)
+        for name in (UNIT, EARLY_UNIT)
+    }
+    assert mark in made[UNIT][0].split()
+    assert mark not in made[EARLY_UNIT][0].split()
 
 
 def test_udev_starts_the_unit_and_runs_nothing(installed: Path) -> None:
