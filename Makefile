@@ -11,10 +11,11 @@ OLD_SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExce
 LIBDIR := $(DESTDIR)/usr/lib
 PACKAGE := $(LIBDIR)/python3/dist-packages/kexecwatchd
 PROGRAMS := $(DESTDIR)/usr/sbin/kexecwatchd $(DESTDIR)/usr/bin/kexecwatchctl
-UNITS := kexecwatchd.service kexecwatchd-boot-memory.service
+UNITS := kexecwatchd.service kexecwatchd-boot-memory.service kexecwatchd-kexec-check.service
 # What must be there whether or not anyone enables it: target, and unit that it wants.
-WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service
-HELPERS := record-boot-memory
+WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service \
+	kexec.target.wants/kexecwatchd-kexec-check.service
+HELPERS := record-boot-memory check-kexec
 UNITDIR := $(LIBDIR)/systemd/system
 DATA := \
 	$(addprefix $(UNITDIR)/,$(UNITS) $(WANTS)) \

@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 
 from kexecwatchd import decisions, notify
-from kexecwatchd.bus import Bus, ReloadRefused
+from kexecwatchd.bus import Bus, ReloadRefused, delayed_shutdown
 from kexecwatchd.config import Config, ConfigError, Sources, load
 from kexecwatchd.engine import Engine, LoadRefused, now
 from kexecwatchd.model import ImageName
@@ -29,7 +29,7 @@ class Daemon:
         self._sources = sources
         self._wake = asyncio.Event()
         self._uevents = Uevents(self._wake.set)
-        self._engine = Engine(root, config, self._uevents.take, self._publish)
+        self._engine = Engine(root, config, self._uevents.take, self._publish, delayed_shutdown)
         self._bus = Bus(self)
         self._stop = False
         self._reconfigure = False

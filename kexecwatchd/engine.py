@@ -8,8 +8,10 @@ blocks runs in a worker thread; the caller sees to it that nothing here runs twi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from kexecwatchd import bookkeeping, decisions, lastgood, ledger, reconcile, summary
@@ -43,7 +45,8 @@ def now() -> Now:
 
 
 class Engine:
-    """Keeps both images right. `events` hands over the uevents since it was last called."""
+    """Keeps both images right. `events` hands over the uevents since it was last called; each
+    load is made inside `loading()`."""
 
     def __init__(
         self,
@@ -51,10 +54,12 @@ class Engine:
         config: Config,
         events: Callable[[], Batch],
         publish: Callable[[Status], None],
+        loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._config = config
         self._events = events
         self._publish = publish
+        self._loading = loading
         self._ledger_path = root / "run/kexecwatchd/ledger.json"
         self._copies = root / "var/lib/kexecwatchd/last-good"
         self._observer = Observer(root)
@@ -99,6 +104,7 @@ class Engine:
             ledger=self._ledger,
             steps=self._steps,
             modes={image: self._config.image(image).mode for image in ImageName},
+            reboot=self._config.reboot,
             due=due,
             looked_at=self._looked_at,
             kernel_release=self._release,
@@ -272,9 +278,10 @@ class Engine:
         record = self._ledger.of(image)
         self._ledger = bookkeeping.intending(self._ledger, image, pair, before)
         self._save()
-        outcome = await asyncio.to_thread(
-            self._executor.load, image, pair, record.last_good, before, self._ledger.debug_flag
-        )
+        async with self._loading():
+            outcome = await asyncio.to_thread(
+                self._executor.load, image, pair, record.last_good, before, self._ledger.debug_flag
+            )
         moment = now()
         if outcome.called:
             self._pacing.loaded(moment.boot, outcome.seconds)

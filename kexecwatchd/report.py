@@ -62,6 +62,11 @@ class ImageStatus(_Frozen):
     last_action_at: float = 0
     next_step: str = Field("", description="what happens next, in a sentence")
     next_try: float = Field(0, description="when that is due; 0 = nothing planned")
+    start_obstacle: str = Field(
+        "",
+        description="why kexecwatchctl exec would refuse to start it; empty = nothing is known"
+        " against it, and always for the crash image",
+    )
 
 
 class Status(_Frozen):

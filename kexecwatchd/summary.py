@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecwatchd import __version__
+from kexecwatchd.config import RebootConfig
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import Drift, ImageName, Load, Mode, Observation, State, Step, Unload
 from kexecwatchd.ranges import Range, RangeSet
@@ -18,6 +19,7 @@ from kexecwatchd.report import (
     LastLoad,
     Status,
 )
+from kexecwatchd.startcheck import obstacle_to_start
 
 # Who must worry about a state, most urgent first, for the one line that systemctl shows.
 _URGENCY = (
@@ -38,6 +40,7 @@ class Known:
     ledger: Ledger
     steps: tuple[Step, ...]
     modes: dict[ImageName, Mode]
+    reboot: RebootConfig
     due: dict[ImageName, float]
     looked_at: float
     kernel_release: str
@@ -86,6 +89,7 @@ def _image(known: Known, step: Step) -> ImageStatus:
         last_action_at=record.last_action_wall,
         next_step=_next_step(step),
         next_try=known.due.get(step.image, 0.0),
+        start_obstacle=_start_obstacle(known, step),
     )
 
 
@@ -117,6 +121,13 @@ def _next_step(step: Step) -> str:
     if step.held:
         return f"nothing: {step.held}"
     return ""
+
+
+def _start_obstacle(known: Known, step: Step) -> str:
+    """A panic asks nobody whether the crash image is fit."""
+    if step.image is ImageName.CRASH:
+        return ""
+    return obstacle_to_start(step.verdict, known.reboot)
 
 
 def details(known: Known) -> Details:

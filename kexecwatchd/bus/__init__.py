@@ -3,5 +3,6 @@
 
 from kexecwatchd.bus.backend import Backend, ReloadRefused
 from kexecwatchd.bus.connection import Bus
+from kexecwatchd.bus.inhibitor import delayed_shutdown
 
-__all__ = ["Backend", "Bus", "ReloadRefused"]
+__all__ = ["Backend", "Bus", "ReloadRefused", "delayed_shutdown"]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kexecwatchd.model import Mode, State
+from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
     AddressRange,
     Details,
@@ -145,6 +145,8 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
         yield _Fact("last action", f"{image.last_action}{_when(image.last_action_at, now)}")
     if image.last_error:
         yield _Fact("last error", image.last_error, _RED)
+    if image.image is ImageName.REBOOT and image.loaded:
+        yield _start(image)
     if image.next_step or image.next_try:
         yield _Fact("next", (image.next_step or "load it") + _countdown(image.next_try, now))
 
@@ -172,6 +174,14 @@ def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:
         yield _Fact("notes", f"{drift.missing_notes} missing, of CPUs or vmcoreinfo{which}", _RED)
     if drift == DriftSizes() and image.state is State.CURRENT:
         yield _Fact("drift", "none: nothing missing, nothing extra")
+
+
+def _start(image: ImageStatus) -> _Fact:
+    if not image.start_obstacle:
+        return _Fact("start", "may be started: kexecwatchctl exec")
+    if image.start_obstacle == image.reason:
+        return _Fact("start", "refused, for that reason", _YELLOW)
+    return _Fact("start", f"refused: {image.start_obstacle}", _YELLOW)
 
 
 def _last_load(image: ImageStatus, now: float) -> str:

@@ -116,6 +116,7 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
         last_action_at=1_700_000_002,
         next_step="nothing",
         next_try=1_700_000_003,
+        start_obstacle="its memory went away",
     ).model_copy(update=changes)
 
 

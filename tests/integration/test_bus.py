@@ -89,6 +89,7 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
         "last_action_at": values["LastActionAt"] / 1e6,
         "next_step": values["NextStep"],
         "next_try": values["NextTry"] / 1e6,
+        "start_obstacle": values["StartObstacle"],
     }
 
 

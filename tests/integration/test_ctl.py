@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pydantic
 import pytest
 from dbus_fast import BusType
 from dbus_fast.aio import MessageBus
@@ -169,3 +172,128 @@ async def test_a_poor_terminal_gets_all_of_it(backend: FakeBackend) -> None:
     assert ran.code == ExitCode.NOT_CURRENT
     assert "gr\\xf6\\xdfe" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 70
+
+
+def fit_to_start(backend: FakeBackend, obstacle: str = "") -> None:
+    """Have the daemon say whether the reboot image may be started."""
+    crash, reboot = backend.now.images
+    reboot = reboot.model_copy(update={"start_obstacle": obstacle, "reason": "all is online"})
+    backend.now = backend.now.model_copy(update={"images": [crash, reboot]})
+
+
+class Systemctl:
+    """In the place of systemctl: notes how it is called; fails with exit code 4 when told to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._called = directory / "called"
+        self._failing = directory / "failing"
+        program = directory / "bin/systemctl"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/sh\necho "$@" >>{self._called}\n'
+            f"if [ -e {self._failing} ]; then echo it is inhibited >&2; exit 4; fi\n"
+        )
+        program.chmod(0o755)
+        self.path = str(program.parent)
+
+    def fail(self) -> None:
+        self._failing.touch()
+
+    def calls(self) -> list[str]:
+        return self._called.read_text().splitlines() if self._called.exists() else []
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    made = Systemctl(tmp_path)
+    monkeypatch.setenv("PATH", f"{made.path}:{os.environ['PATH']}")
+    return made
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_exec_hands_a_fit_image_over_to_systemd(
+    backend: FakeBackend, systemctl: Systemctl
+) -> None:
+    fit_to_start(backend)
+    async with serving(backend):
+        ran = await ctl("exec")
+    assert (ran.code, ran.err) == (ExitCode.CURRENT, "")
+    assert "The reboot image is current: all is online." in ran.out
+    assert systemctl.calls() == ["kexec"]
+    assert backend.verifies == 1
+
+
+@pytest.mark.usefixtures("system_bus")
+@pytest.mark.parametrize("obstacle", ["", "its memory went away"])
+async def test_a_dry_run_says_it_and_starts_nothing(
+    backend: FakeBackend, systemctl: Systemctl, obstacle: str
+) -> None:
+    fit_to_start(backend, obstacle)
+    async with serving(backend):
+        ran = await ctl("exec", "--dry-run")
+    assert ran.code == (ExitCode.NOT_CURRENT if obstacle else ExitCode.CURRENT)
+    assert ("systemctl kexec" in ran.out) is (not obstacle)
+    assert not systemctl.calls()
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_exec_refuses_with_the_reason_and_what_to_do(
+    backend: FakeBackend, systemctl: Systemctl
+) -> None:
+    fit_to_start(backend, "its memory went away")
+    async with serving(backend):
+        ran = await ctl("exec")
+    assert (ran.code, ran.out) == (ExitCode.NOT_CURRENT, "")
+    assert "not started: its memory went away" in ran.err
+    assert "systemctl reboot" in ran.err
+    assert not systemctl.calls()
+    assert backend.verifies == 1
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_what_systemctl_says_is_shown_and_is_an_error(
+    backend: FakeBackend, systemctl: Systemctl
+) -> None:
+    fit_to_start(backend)
+    systemctl.fail()
+    async with serving(backend):
+        ran = await ctl("exec")
+    assert ran.code == ExitCode.ERROR
+    assert "it is inhibited" in ran.err
+    assert "systemctl kexec failed" in ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_without_systemctl_exec_says_so(backend: FakeBackend, tmp_path: Path) -> None:
+    fit_to_start(backend)
+    async with serving(backend):
+        ran = await ctl("exec", PATH=str(tmp_path))
+    assert ran.code == ExitCode.ERROR
+    assert "systemctl cannot be run" in ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_exec_without_a_daemon_starts_nothing(systemctl: Systemctl) -> None:
+    assert (await ctl("exec")).code == ExitCode.UNREACHABLE
+    assert not systemctl.calls()
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_a_daemon_that_does_not_say_it_is_not_taken_to_agree(
+    backend: FakeBackend, systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of an earlier version: the field is missing, and its default would be a yes."""
+
+    def without(model: Status, **_: object) -> str:
+        data = json.loads(pydantic.BaseModel.model_dump_json(model))
+        for image in data["images"]:
+            del image["start_obstacle"]
+        return json.dumps(data)
+
+    monkeypatch.setattr(Status, "model_dump_json", without)
+    fit_to_start(backend)
+    async with serving(backend):
+        ran = await ctl("exec")
+    assert ran.code == ExitCode.ERROR
+    assert "systemctl restart kexecwatchd" in ran.err
+    assert not systemctl.calls()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd import __version__
+from kexecwatchd import __version__, gate
 from kexecwatchd.config import Config, Sources, load
 from tests.conftest import NOT_HERE
 
@@ -23,10 +23,15 @@ UNITS = "usr/lib/systemd/system"
 UNIT = f"{UNITS}/kexecwatchd.service"
 EARLY_UNIT = f"{UNITS}/kexecwatchd-boot-memory.service"
 EARLY_PROGRAM = "usr/lib/kexecwatchd/record-boot-memory"
+GATE_UNIT = f"{UNITS}/kexecwatchd-kexec-check.service"
+GATE_PROGRAM = "usr/lib/kexecwatchd/check-kexec"
 RULES = "usr/lib/udev/rules.d/70-kexecwatchd.rules"
 LOCAL_CONFIG = "etc/kexecwatchd/kexecwatchd.toml"
 # Links that have systemd start a unit whether or not anyone enabled it.
-WANTED = {f"{UNITS}/sysinit.target.wants/kexecwatchd-boot-memory.service": EARLY_UNIT}
+WANTED = {
+    f"{UNITS}/sysinit.target.wants/kexecwatchd-boot-memory.service": EARLY_UNIT,
+    f"{UNITS}/kexec.target.wants/kexecwatchd-kexec-check.service": GATE_UNIT,
+}
 FILES = {
     "etc/kexecwatchd/kexecwatchd.toml": 0o644,
     "usr/bin/kexecwatchctl": 0o755,
@@ -37,6 +42,8 @@ FILES = {
     RULES: 0o644,
     EARLY_UNIT: 0o644,
     EARLY_PROGRAM: 0o755,
+    GATE_UNIT: 0o644,
+    GATE_PROGRAM: 0o755,
     **dict.fromkeys(WANTED, 0o644),
 }
 
@@ -141,7 +148,7 @@ def test_what_must_always_run_is_linked_to_its_target(
     assert "\n[Install]\n" not in (installed / unit).read_text()
 
 
-@pytest.mark.parametrize("name", [UNIT, EARLY_UNIT])
+@pytest.mark.parametrize("name", [UNIT, EARLY_UNIT, GATE_UNIT])
 def test_systemd_accepts_the_units(installed: Path, tmp_path: Path, name: str) -> None:
     # The program is looked for on this machine, so it is given the installed one.
     unit = tmp_path / Path(name).name
@@ -181,3 +188,21 @@ def test_udev_starts_the_unit_and_runs_nothing(installed: Path) -> None:
     assert f'ENV{{SYSTEMD_WANTS}}+="{Path(UNIT).name}"' in tokens
     assert 'TAG+="systemd"' in tokens
     assert not [t for t in tokens if t.startswith(("RUN", "PROGRAM", "IMPORT"))]
+
+
+def test_the_unit_forces_a_reboot_for_what_the_gate_refuses_alone(installed: Path) -> None:
+    """Exit code 1 is Python's own, for a gate that could not run."""
+    text = (installed / GATE_UNIT).read_text()
+    (fine,) = re.findall(r"^SuccessExitStatus=(.*)$", text, re.MULTILINE)
+    assert "1" in fine.split()
+    assert str(gate.REFUSE) not in fine.split()
+    assert "\nFailureAction=reboot-force\n" in text
+
+
+@pytest.mark.parametrize("program", [EARLY_PROGRAM, GATE_PROGRAM])
+def test_helpers_are_programs_of_the_installed_package(installed: Path, program: str) -> None:
+    first, *_, imported, _, last = (installed / program).read_text().splitlines()
+    assert first == "#!/usr/bin/python3 -I"
+    module = imported.split()[1]
+    assert (installed / PACKAGE).parent.joinpath(*module.split(".")).with_suffix(".py").exists()
+    assert last == "raise SystemExit(main())"

@@ -91,6 +91,7 @@ def test_the_signatures_that_others_rely_on() -> None:
         "LastActionAt": "t",
         "NextStep": "s",
         "NextTry": "t",
+        "StartObstacle": "s",
     }
     assert MANAGER_PROPERTIES == {
         "SchemaVersion": "t",

@@ -24,6 +24,7 @@ def known(
         ledger=ledger,
         steps=reconcile(look, ledger, configured(crash, reboot)),
         modes={CRASH: Mode(crash), REBOOT: Mode(reboot)},
+        reboot=configured(crash, reboot).reboot,
         due={CRASH: 1_700_000_005.0},
         looked_at=1_700_000_000.0,
         kernel_release="6.12.48",
@@ -180,3 +181,23 @@ def test_one_line_begins_with_the_worst(
     line = summary.one_line(summary.status(known(crash, book(), *reboot)))
     assert line.startswith(words)
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("record", "mode", "obstacle"),
+    [
+        (ours(segments=gib(6)), "ensure", ""),
+        (foreign(), "follow", "nothing proves"),
+        (ours(segments=gib(9)), "ensure", "no longer there"),
+        (ours(segments=gib(6)), "off", "nothing proves"),
+    ],
+)
+def test_whether_the_reboot_image_may_be_started_is_told(
+    record: ImageRecord, mode: str, obstacle: str
+) -> None:
+    said = told(seen(), record, mode, REBOOT).start_obstacle
+    assert said == "" if not obstacle else obstacle in said
+
+
+def test_the_crash_image_has_nothing_to_do_with_it() -> None:
+    assert told(seen(drift=DRIFT), ours()).start_obstacle == ""

@@ -9,7 +9,8 @@ from kexecwatchd.ctl.main import main
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["reload"], ["status", "--jsn"], ["status", "extra"], ["verify", "--js"]]
+    "arguments",
+    [[], ["reload"], ["status", "--jsn"], ["status", "extra"], ["verify", "--js"], ["exec", "now"]],
 )
 def test_usage_errors_are_2_and_explained(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -23,6 +24,7 @@ def test_help_lists_the_verbs_and_every_exit_code(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "status" in shown
     assert "verify" in shown
+    assert "exec" in shown
     for code in ExitCode:
         assert f"\n  {code.value}  " in shown
 

@@ -278,3 +278,21 @@ def test_colour_adds_nothing_but_colour(shown: Status) -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "shown"),
+    [
+        ("", "may be started: kexecwatchctl exec"),
+        ("4 MiB are gone", "refused, for that reason"),
+        ("nothing proves it", "refused: nothing proves it"),
+    ],
+)
+def test_whether_the_reboot_image_may_be_started(obstacle: str, shown: str) -> None:
+    reboot = image(ImageName.REBOOT, reason="4 MiB are gone", start_obstacle=obstacle)
+    assert row(screen(status(image(), reboot)), "start") == shown
+
+
+def test_what_cannot_be_started_anyway_has_no_such_line() -> None:
+    absent = image(ImageName.REBOOT, loaded=False, start_obstacle="none is loaded")
+    assert "  start" not in screen(status(image(), absent))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kexecwatchctl exec`: start the reboot image if it is fit to be started at this very moment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from kexecwatchd.ctl.client import AnswerError, connected
+from kexecwatchd.ctl.exitcodes import ExitCode
+from kexecwatchd.model import ImageName
+from kexecwatchd.report import ImageStatus
+
+HELP = "look at the machine afresh, and start the reboot image if it is safe (systemctl kexec)"
+
+# systemd's own way: logind asks for rights and heeds inhibitors, services are stopped in order,
+# file systems are unmounted.
+COMMAND = ("systemctl", "kexec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+
+async def run(args: argparse.Namespace) -> ExitCode:
+    async with connected() as daemon:
+        await daemon.verify()
+        status = await daemon.status()
+    image = next(i for i in status.images if i.image is ImageName.REBOOT)
+    if "start_obstacle" not in image.model_fields_set:
+        raise AnswerError(
+            f"kexecwatchd {status.daemon_version} does not say whether the reboot image may be"
+            " started: systemctl restart kexecwatchd   (loaded images stay)"
+        )
+    if image.start_obstacle:
+        print(f"kexecwatchctl: {_refusal(image)}", file=sys.stderr)
+        return ExitCode.NOT_CURRENT
+    print(f"The reboot image is {image.state}: {image.reason}.")
+    command = " ".join(COMMAND)
+    if args.dry_run:
+        print(f"It would be started now: {command}")
+        return ExitCode.CURRENT
+    print(f"Starting it: {command}", flush=True)
+    return await _start()
+
+
+def _refusal(image: ImageStatus) -> str:
+    why = image.start_obstacle
+    if image.reason != why:
+        why += f" ({image.reason})"
+    lines = [f"the reboot image is not started: {why}"]
+    if image.next_step:
+        lines.append(f"  what kexecwatchd does next:   {image.next_step}")
+    lines += [
+        "  what it knows of the image:   kexecwatchctl status",
+        "  reboot through the firmware:  systemctl reboot",
+    ]
+    return "\n".join(lines)
+
+
+async def _start() -> ExitCode:
+    """Hand over to systemd. Its own messages, and polkit's questions, go to the terminal."""
+    try:
+        process = await asyncio.create_subprocess_exec(*COMMAND)
+    except OSError as error:
+        raise AnswerError(f"{COMMAND[0]} cannot be run: {error.strerror}") from error
+    code = await process.wait()
+    if code:
+        raise AnswerError(f"{' '.join(COMMAND)} failed with exit code {code}; it has said why")
+    return ExitCode.CURRENT
