@@ -52,7 +52,8 @@ def check(root: Path) -> int:
         return START
     mode = config.reboot.mode
     if mode in (Mode.OFF, Mode.OBSERVE):
-        _say(f"the reboot image should not be started: {obstacle}; mode is {mode}, so it is")
+        _say(f"the reboot image should not be started: {obstacle}")
+        _say(f"it is started all the same: [reboot] mode is {mode}")
         return START
     error = Executor(root, root / "var/lib/kexecwatchd/last-good").unload(ImageName.REBOOT)
     if error:

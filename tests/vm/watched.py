@@ -75,9 +75,12 @@ class Watched:
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
 
-    def configure(self, *, crash: str = "off", reboot: str = "off", pacing: str = HASTE) -> None:
-        """Write the configuration; `crash` and `reboot` are modes."""
+    def configure(
+        self, *, crash: str = "off", reboot: str = "off", pacing: str = HASTE, more: str = ""
+    ) -> None:
+        """Write the configuration; `crash` and `reboot` are modes, `more` is for [reboot]."""
         tables = [_table("crash", crash, CRASH_CMDLINE), _table("reboot", reboot, REBOOT_CMDLINE)]
+        tables[1] += more
         text = "\n".join([*tables, f"[pacing]\n{pacing}\n" if pacing else ""])
         self.vm.put("/etc/kexecwatchd/kexecwatchd.toml", text.encode())
 
