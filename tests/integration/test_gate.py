@@ -160,3 +160,21 @@ def test_an_error_of_our_own_is_no_reason_to_stop(
     assert gate.main() == gate.START
     assert w.kernel.loaded("reboot")
     assert "could not be checked (KeyError)" in said()
+
+
+async def test_one_of_a_load_that_the_daemon_did_not_outlive_answers_for_all_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    w = World(tmp_path, monkeypatch)
+    write_config(w)
+    w.kernel.add_dimm()
+    path = w.kernel.path("run/kexecwatchd/ledger.json")
+    in_the_middle: list[str] = []
+    w.during_load.append(lambda: in_the_middle.append(path.read_text()))
+    await w.start(guarding(w))
+    await w.run(20)
+    w.kernel.write("run/kexecwatchd/ledger.json", in_the_middle[0])
+    w.kernel.remove_dimm()
+    assert gate.check(w.kernel.root) == gate.START
+    assert not w.kernel.loaded("reboot")
+    assert "where it lies is not known" in said()
