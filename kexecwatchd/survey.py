@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looks at the machine for a MemoryPicture, without the daemon; only its ledger is read.
+
+Every memory block's zone is read, a file each: for a person who asks, not for the daemon's looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kexecwatchd import ledger
+from kexecwatchd.kernel import kexec_state, nodes
+from kexecwatchd.kernel.blocks import BlockReader
+from kexecwatchd.ledger import Ledger
+from kexecwatchd.memorypicture import MemoryPicture, Survey, picture_of
+from kexecwatchd.model import Observation, Segment
+from kexecwatchd.observe import Observer
+
+
+class SurveyError(Exception):
+    """The machine's memory cannot be seen; the text says what was tried and what came back."""
+
+
+def survey(root: Path = Path("/"), machine: str = "") -> MemoryPicture:
+    """The picture of now. Raises SurveyError.
+
+    `machine`: the architecture, as for Observer.
+    """
+    try:
+        known, trouble = ledger.read(
+            root / "run/kexecwatchd/ledger.json", kexec_state.boot_id(root)
+        )
+        seen = Observer(root, machine).look(known)
+        on_node = nodes.of_blocks(root)
+    except (OSError, ValueError) as error:
+        raise SurveyError(f"the machine's memory cannot be looked at: {error}") from error
+    if seen.map is None:
+        raise SurveyError(seen.problem)
+    reboot = _reboot_segments(known) if seen.reboot_loaded else ()
+    # Not known yet: what was there at boot (boot_ram), which memory a driver manages
+    # (driver_managed), and where the segments of the crash image are (crash_segments).
+    return picture_of(
+        Survey(
+            memory=seen.map,
+            blocks=seen.blocks,
+            zones=_zones(root, seen),
+            nodes=on_node,
+            crash_loaded=seen.crash_loaded,
+            reboot_loaded=seen.reboot_loaded,
+            reboot_segments=reboot,
+            header=seen.header,
+            drift=seen.drift,
+            notes=(*_notes(seen, reboot), *([trouble] if trouble else [])),
+        )
+    )
+
+
+def _notes(seen: Observation, reboot: tuple[Segment, ...]) -> Iterator[str]:
+    if seen.reboot_loaded and not reboot:
+        yield "where the reboot image lies: kexecwatchd did not load it, or was not told"
+    if seen.crash_loaded and seen.header is None:
+        yield f"what the crash image lists: {seen.header_problem}"
+    if not seen.blocks.size:
+        yield "which memory is offline or movable: the kernel shows no memory blocks"
+    yield "which memory was hot-added"
+
+
+def _reboot_segments(known: Ledger) -> tuple[Segment, ...]:
+    """As the daemon noted them: without names, and those side by side as one."""
+    return tuple(Segment(r.start, r.size) for r in known.reboot.segments or ())
+
+
+def _zones(root: Path, seen: Observation) -> Mapping[int, str]:
+    reader = BlockReader(root)
+    return {number: reader.zone(number) for number in seen.blocks.by_number}
