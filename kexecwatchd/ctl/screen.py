@@ -7,14 +7,13 @@ say. Letters are ASCII, for serial consoles.
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kexecwatchd.ctl.text import GREEN, RED, YELLOW, counted, listed, painted, plain, wrapped
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
-    AddressRange,
     Details,
     DriftSizes,
     ImageDetails,
@@ -24,11 +23,6 @@ from kexecwatchd.report import (
 from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
-_MOST_RANGES = 8
-
-_TO_SPACE = str.maketrans("\n\t", "  ")
-
-_GREEN, _YELLOW, _RED = "32", "33", "1;31"
 
 _VERDICTS = {
     State.CURRENT: "is current",
@@ -60,12 +54,12 @@ def render(status: Status, details: Details | None, *, now: float, width: int, c
     """The whole screen, without a final newline. `now` is Unix seconds, `width` columns."""
     lines = _answer(status, width, colour)
     for label, text, code in (
-        ("Problem", status.problem, _RED),
-        ("Configuration", status.config_error, _YELLOW),
+        ("Problem", status.problem, RED),
+        ("Configuration", status.config_error, YELLOW),
     ):
         if text:
-            lines += _painted(
-                label, f"{label}: {_plain(text)}", "  ", width=width, code=code, colour=colour
+            lines += painted(
+                label, f"{label}: {plain(text)}", "  ", width=width, code=code, colour=colour
             )
     addresses = {d.image: d for d in details.images} if details else {}
     for image in status.images:
@@ -87,13 +81,13 @@ def span(seconds: float) -> str:
 def _answer(status: Status, width: int, colour: bool) -> list[str]:
     """The first line: COVERED or NOT COVERED, and by which image."""
     if status.covered:
-        word, code = "COVERED", _GREEN
+        word, code = "COVERED", GREEN
         said = [_covered_clause(image) for image in status.images]
     else:
-        word, code = "NOT COVERED", _RED
+        word, code = "NOT COVERED", RED
         said = [_clause(image) for image in status.images if not image.covered]
     text = f"{word}: {', '.join(said) or 'no image is watched'}"
-    return _painted(word, text, "  ", width=width, code=code, colour=colour)
+    return painted(word, text, "  ", width=width, code=code, colour=colour)
 
 
 def _clause(image: ImageStatus) -> str:
@@ -117,11 +111,11 @@ def _block(
     word = image.state.upper()
     text = head + word + _since(image.since, now)
     code = _state_code(image)
-    lines = _painted(word, text, indent, width=width, code=code, colour=colour)
+    lines = painted(word, text, indent, width=width, code=code, colour=colour)
     for fact in _facts(image, details, now):
-        text = f"  {fact.label}".ljust(_LABEL_WIDTH) + _plain(fact.text)
-        lines += _painted(fact.label, text, indent, width=width, code=fact.colour, colour=colour)
-        lines += [f"{indent}  {_plain(item)}" for item in fact.items]
+        text = f"  {fact.label}".ljust(_LABEL_WIDTH) + plain(fact.text)
+        lines += painted(fact.label, text, indent, width=width, code=fact.colour, colour=colour)
+        lines += [f"{indent}  {plain(item)}" for item in fact.items]
     return lines
 
 
@@ -132,19 +126,19 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
     if image.proof:
         yield _Fact("judged by", image.proof)
     if image.degraded:
-        yield _Fact("degraded", image.degraded, _YELLOW)
+        yield _Fact("degraded", image.degraded, YELLOW)
     if image.foreign:
-        yield _Fact("foreign", "loaded by someone else, from files not known here", _YELLOW)
+        yield _Fact("foreign", "loaded by someone else, from files not known here", YELLOW)
     if details and details.elfcorehdr:
         yield _Fact("elfcorehdr", f"at {details.elfcorehdr}")
     if details and details.segments:
-        count = _count(len(details.segments), "segment")
-        yield _Fact("placement", f"{count} at", items=_listed(details.segments))
+        count = counted(len(details.segments), "segment")
+        yield _Fact("placement", f"{count} at", items=listed(details.segments))
     yield _Fact("last load", _last_load(image, now))
     if image.last_action:
         yield _Fact("last action", f"{image.last_action}{_when(image.last_action_at, now)}")
     if image.last_error:
-        yield _Fact("last error", image.last_error, _RED)
+        yield _Fact("last error", image.last_error, RED)
     if image.image is ImageName.REBOOT and image.loaded:
         yield _start(image)
     if image.next_step or image.next_try:
@@ -154,24 +148,24 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
 def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:
     drift = image.drift
     if drift.missing_bytes:
-        held = f"{human(drift.missing_bytes)} in {_count(drift.missing_ranges, 'range')}"
+        held = f"{human(drift.missing_bytes)} in {counted(drift.missing_ranges, 'range')}"
         yield _Fact(
             "missing",
             f"{held}: RAM that a dump would lack",
-            _RED,
-            _listed(details.missing) if details else (),
+            RED,
+            listed(details.missing) if details else (),
         )
     if drift.extra_bytes:
-        held = f"{human(drift.extra_bytes)} in {_count(drift.extra_ranges, 'range')}"
+        held = f"{human(drift.extra_bytes)} in {counted(drift.extra_ranges, 'range')}"
         yield _Fact(
             "extra",
             f"{held}: gone, yet listed; reading it can hang a dump",
-            _RED,
-            _listed(details.extra) if details else (),
+            RED,
+            listed(details.extra) if details else (),
         )
     if drift.missing_notes:
         which = f": {', '.join(details.missing_notes)}" if details else ""
-        yield _Fact("notes", f"{drift.missing_notes} missing, of CPUs or vmcoreinfo{which}", _RED)
+        yield _Fact("notes", f"{drift.missing_notes} missing, of CPUs or vmcoreinfo{which}", RED)
     if drift == DriftSizes() and image.state is State.CURRENT:
         yield _Fact("drift", "none: nothing missing, nothing extra")
 
@@ -180,8 +174,8 @@ def _start(image: ImageStatus) -> _Fact:
     if not image.start_obstacle:
         return _Fact("start", "may be started: kexecwatchctl exec")
     if image.start_obstacle == image.reason:
-        return _Fact("start", "refused, for that reason", _YELLOW)
-    return _Fact("start", f"refused: {image.start_obstacle}", _YELLOW)
+        return _Fact("start", "refused, for that reason", YELLOW)
+    return _Fact("start", f"refused: {image.start_obstacle}", YELLOW)
 
 
 def _last_load(image: ImageStatus, now: float) -> str:
@@ -194,7 +188,7 @@ def _last_load(image: ImageStatus, now: float) -> str:
     reason = f": {load.reason}" if load.reason not in image.last_action else ""
     return (
         f"{result} after {load.seconds:.1f} s{source}{reason}{_when(load.at, now)};"
-        f" {_count(image.load_count, 'good load')} since boot"
+        f" {counted(image.load_count, 'good load')} since boot"
     )
 
 
@@ -202,9 +196,9 @@ def _footer(status: Status, now: float, width: int) -> list[str]:
     looked = "Not looked yet"
     if status.looked_at:
         looked = f"Last look {_moment(status.looked_at, now)}"
-    return _wrap(
-        f"{looked}. Linux {_plain(status.kernel_release)},"
-        f" kexecwatchd {_plain(status.daemon_version)}.",
+    return wrapped(
+        f"{looked}. Linux {plain(status.kernel_release)},"
+        f" kexecwatchd {plain(status.daemon_version)}.",
         width,
         "",
     )
@@ -212,8 +206,8 @@ def _footer(status: Status, now: float, width: int) -> list[str]:
 
 def _state_code(image: ImageStatus) -> str:
     if not image.covered:
-        return _RED
-    return _GREEN if image.state is State.CURRENT else _YELLOW
+        return RED
+    return GREEN if image.state is State.CURRENT else YELLOW
 
 
 def _since(at: float, now: float) -> str:
@@ -244,39 +238,3 @@ def _clock(at: float, now: float) -> str:
     then, today = time.localtime(at), time.localtime(now)
     same_day = then[:3] == today[:3]
     return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _listed(ranges: Sequence[AddressRange]) -> list[str]:
-    shown = [f"{r.start}-{r.end}" for r in ranges[:_MOST_RANGES]]
-    sizes = [human(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:_MOST_RANGES]]
-    longest = max(map(len, shown), default=0)
-    lines = [f"{s:<{longest}}  {held}" for s, held in zip(shown, sizes, strict=True)]
-    if len(ranges) > _MOST_RANGES:
-        lines.append(f"and {len(ranges) - _MOST_RANGES} more: all of them with --json")
-    return lines
-
-
-def _painted(
-    word: str, text: str, indent: str, *, width: int, code: str, colour: bool
-) -> list[str]:
-    """`text` wrapped, its first `word` painted: only then, for colours have no width."""
-    first, *rest = _wrap(text, width, indent)
-    return [first.replace(word, _paint(word, code, colour), 1), *rest]
-
-
-def _wrap(text: str, width: int, indent: str) -> list[str]:
-    # Hyphens stand in file names, releases and dates: no place to break.
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _plain(text: str) -> str:
-    """One line without control characters: what reaches a terminal must not steer it."""
-    return "".join(c if c.isprintable() else "?" for c in text.translate(_TO_SPACE))
-
-
-def _paint(text: str, code: str, colour: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
