@@ -194,13 +194,18 @@ def _segments(survey: Survey) -> list[PlacedSegment]:
     return [
         PlacedSegment(
             image=image,
-            name=segment.name,
+            name=segment.name or _name(image, segment, survey.header),
             start=f"{segment.range.start:#x}",
             end=f"{segment.range.end - 1:#x}",
-            hazards=[h for h, memory in dangers.items() if not _apart(segment, memory)],
+            hazards=[h for h, memory in dangers.items() if memory & RangeSet([segment.range])],
         )
         for image, segment in sorted(placed, key=lambda pair: (pair[0], pair[1].mem))
     ]
+
+
+def _name(image: ImageName, segment: Segment, header: CoreHeader | None) -> str:
+    is_header = image is ImageName.CRASH and header is not None and header.address == segment.mem
+    return "elfcorehdr" if is_header else ""
 
 
 def _by_hazard(survey: Survey) -> dict[Hazard, RangeSet]:
@@ -221,10 +226,6 @@ def _by_hazard(survey: Survey) -> dict[Hazard, RangeSet]:
         Hazard.DRIVER_MANAGED: survey.driver_managed & ram,
         Hazard.HOT_ADDED: ram - (ram if survey.boot_ram is None else survey.boot_ram),
     }
-
-
-def _apart(segment: Segment, memory: RangeSet) -> bool:
-    return not memory & RangeSet([segment.range])
 
 
 def _listed(ranges: RangeSet) -> list[AddressRange]:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 from kexecwatchd import __version__
 from kexecwatchd.ctl import exec as exec_verb
+from kexecwatchd.ctl import map as memory_map
 from kexecwatchd.ctl import status, verify
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
 from kexecwatchd.ctl.exitcodes import ExitCode
 
-_VERBS = {"status": status, "verify": verify, "exec": exec_verb}
+_VERBS = {"status": status, "verify": verify, "map": memory_map, "exec": exec_verb}
 _EPILOG = """exit codes:
-  0  every image is as it should be (exec: the reboot image is started)
+  0  every image is as it should be (map: shown; exec: the reboot image is started)
   1  error
   2  usage
   3  an image that should be current is not (exec: it is not fit to be started)

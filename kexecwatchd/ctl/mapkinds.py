@@ -46,7 +46,7 @@ NO_MEMORY = "."
 
 MEANINGS: Mapping[Kind, str] = {
     Kind.LOST: "image in memory that is GONE: starting it can kill the machine",
-    Kind.RISKY: "image in memory that is offline or can go away: reasons below",
+    Kind.RISKY: "image in memory that is offline or can go away: see Images",
     Kind.REBOOT: "reboot image (kexec)",
     Kind.CRASH: "crash image (kdump)",
     Kind.RESERVED: "reserved for the crash image",
@@ -57,7 +57,7 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.MOVABLE: "movable zone: can be taken away",
     Kind.DRIVER: "a driver's (virtio-mem, CXL): can be taken away",
     Kind.HOT_ADDED: "hot-added since boot",
-    Kind.PLAIN: "all other memory",
+    Kind.PLAIN: "ordinary memory",
 }
 
 

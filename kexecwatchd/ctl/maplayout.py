@@ -32,9 +32,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch of addresses on one NUMA node; None where nodes are not told apart."""
+    """A stretch of addresses on one NUMA node; None where nodes are not told apart. `size`: bytes
+    of memory in it."""
 
     node: int | None
+    size: int
     rows: tuple[Row, ...]
 
 
@@ -102,7 +104,8 @@ def _laid_out(
     for node, found in parts:
         rows = tuple(_rows(found, cell, columns, end))
         end = found[-1].range.end
-        sections.append(Section(node, rows))
+        size = sum(span.range.size for span in found if span.kind.is_memory)
+        sections.append(Section(node, size, rows))
     return Layout(cell, columns, tuple(sections))
 
 

@@ -31,22 +31,22 @@ def show(status: Status, details: Details | None, *, as_json: bool) -> ExitCode:
         document = status.model_dump(mode="json")
         if details is not None:
             document["details"] = details.model_dump(mode="json")
-        _write(json.dumps(document, indent=2))
+        write(json.dumps(document, indent=2))
     else:
-        columns = shutil.get_terminal_size().columns
-        _write(
-            render(
-                status,
-                details,
-                now=time.time(),
-                width=min(max(columns, _NARROWEST), _WIDEST),
-                colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-            )
-        )
+        width, colour = terminal(_WIDEST)
+        write(render(status, details, now=time.time(), width=width, colour=colour))
     return ExitCode.CURRENT if status.covered else ExitCode.NOT_CURRENT
 
 
-def _write(text: str) -> None:
+def terminal(widest: int) -> tuple[int, bool]:
+    """How many columns to write, `widest` at most, and whether in colour."""
+    columns = shutil.get_terminal_size().columns
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return min(max(columns, _NARROWEST), widest), colour
+
+
+def write(text: str) -> None:
+    """Print it, whatever the console can show and whoever stops reading."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that cannot show a letter is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
