@@ -7,13 +7,14 @@ it all; colour only repeats them. Letters are ASCII, for serial consoles.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 
 from kexecwatchd.ctl import mapwords
 from kexecwatchd.ctl.mapkinds import MEANINGS, NO_MEMORY, Kind, sizes, spans
 from kexecwatchd.ctl.maplayout import Layout, Row, fold
-from kexecwatchd.ctl.mapwords import Table
+from kexecwatchd.ctl.mapwords import Sentence, Table
 from kexecwatchd.ctl.text import GREEN, RED, YELLOW, paint, painted, plain, wrapped
 from kexecwatchd.memorypicture import MemoryPicture
 from kexecwatchd.sizes import human
@@ -25,6 +26,7 @@ _MOST_TABLE_ROWS = 16
 _LABEL_WIDTH = 15
 _INDENT = " " * 10
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) (?=[KMGT]?i?B\b)")
 
 _COLOURS = {
     Kind.LOST: RED,
@@ -52,11 +54,8 @@ def render(picture: MemoryPicture, *, width: int, colour: bool) -> str:
     layout = fold(picture, found, columns=columns, most_lines=_MOST_LINES)
     lines: list[str] = []
     for said in mapwords.answer(picture):
-        text = said.label.ljust(_LABEL_WIDTH) + said.text
-        code = RED if said.bad else ""
-        indent = " " * _LABEL_WIDTH
-        lines += painted(said.label, text, indent, width=width, code=code, colour=colour)
-    lines += ["", *wrapped(mapwords.scale(picture, layout, "A character"), width, "")]
+        lines += _sentence(said, width, colour)
+    lines += ["", *_unbroken(mapwords.scale(picture, layout, "A character"), width, "")]
     lines += _picture(layout, label, colour)
     lines += ["", *_legend(layout, sizes(found), width, colour)]
     for table in mapwords.tables(picture, _MOST_TABLE_ROWS):
@@ -66,6 +65,18 @@ def render(picture: MemoryPicture, *, width: int, colour: bool) -> str:
         for note in picture.notes:
             lines += wrapped(f"  {plain(note)}", width, "    ")
     return "\n".join(lines)
+
+
+def _sentence(said: Sentence, width: int, colour: bool) -> list[str]:
+    text = said.label.ljust(_LABEL_WIDTH) + said.text
+    first, *rest = _unbroken(text, width, " " * _LABEL_WIDTH)
+    return [first.replace(said.label, paint(said.label, RED if said.bad else "", colour), 1), *rest]
+
+
+def _unbroken(text: str, width: int, indent: str) -> list[str]:
+    """Wrapped, but never between a number and its unit."""
+    kept = _UNIT.sub(_NO_BREAK, text)
+    return [line.replace(_NO_BREAK, " ") for line in wrapped(kept, width, indent)]
 
 
 def _picture(layout: Layout, label: int, colour: bool) -> Iterator[str]:

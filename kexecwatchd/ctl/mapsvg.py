@@ -40,7 +40,7 @@ _PATTERNS = {
     Kind.LOST: (_RED, '<path d="M1 1L7 7M7 1L1 7" stroke="#fff" stroke-width="2"/>'),
     Kind.RISKY: (
         "#fff",
-        f'<path d="M-2 2L2 -2M0 8L8 0M6 10L10 6" stroke="{_RED}" stroke-width="3.5"/>',
+        f'<path d="M-2 6L2 10M0 0L8 8M6 -2L10 2" stroke="{_RED}" stroke-width="3.5"/>',
     ),
     Kind.REBOOT: ("#1b3f73", ""),
     Kind.CRASH: ("#14502b", '<circle cx="4" cy="4" r="1.5" fill="#fff"/>'),
