@@ -24,6 +24,7 @@ def test_help_lists_the_verbs_and_every_exit_code(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "status" in shown
     assert "verify" in shown
+    assert "map" in shown
     assert "exec" in shown
     for code in ExitCode:
         assert f"\n  {code.value}  " in shown
