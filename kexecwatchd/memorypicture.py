@@ -53,7 +53,9 @@ class BlockRun(_Frozen):
     last: int = Field(description="inclusive")
     state: BlockState
     zone: str = Field(
-        "", description='first word of valid_zones: the zone of online blocks, "none" = several'
+        "",
+        description='first word of valid_zones: the zone of online blocks ("none" = several),'
+        " of others the one that they would get",
     )
     node: int | None = Field(None, description="NUMA node; null = the kernel tells none")
     hot_added: bool | None = Field(None, description="not there at boot; null = not known")

@@ -124,7 +124,7 @@ def _table(table: Table, width: int, colour: bool) -> Iterator[str]:
     if sum(places) + 2 * len(places) > width:
         places = [0] * len(places)
     for row, cells in zip(table.rows, rows, strict=True):
-        text = ("! " if row.bad else "  ") + "  ".join(map(str.ljust, cells, places)).rstrip()
+        text = ("! " if row.bad else "  ") + "  ".join(map(str.ljust, cells, places))
         lines = [f"{text}  {plain(row.remark)}".rstrip()]
         if len(lines[0]) > width:
             lines = wrapped(text, width, _INDENT)

@@ -180,7 +180,9 @@ def _blocks(picture: MemoryPicture) -> Iterator[TableRow]:
     for run in picture.blocks:
         node = "no node" if run.node is None else f"node {run.node}"
         new = "hot-added" if run.hot_added else ""
-        key = (node, _ZONES.get(run.zone, run.zone), run.state.value, new)
+        # What is not online is in no zone; the kernel tells which one it would get.
+        zone = _ZONES.get(run.zone, run.zone) if run.state is BlockState.ONLINE else "no zone"
+        key = (node, zone, run.state.value, new)
         groups.setdefault(key, []).append(run)
     for (*place, new), runs in groups.items():
         count = sum(run.last + 1 - run.first for run in runs)

@@ -153,6 +153,7 @@ def test_memory_before_the_first_block_is_shown_too() -> None:
         )
     )
     layout = fold(picture, spans(picture), columns=64, most_lines=26)
+    assert layout.sections[0].rows[0].start == 0
     assert symbols(layout)[0] == "?" * 64
     assert [s.node for s in layout.sections] == [0, 1]
 

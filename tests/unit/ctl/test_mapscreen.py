@@ -146,7 +146,7 @@ def test_a_big_machine_down_to_the_tables() -> None:
     assert "! reboot  initrd           0x381f8000000-0x381ffffffff  128 MiB\n" in text
     assert "\n          movable, hot-added\n" in text
     assert part(text, "Memory blocks")[-1] == (
-        "  node 3  Movable        offline  8 blocks    16 GiB  hot-added"
+        "  node 3  no zone        offline  8 blocks    16 GiB   hot-added"
     )
 
 
@@ -166,6 +166,15 @@ def test_the_picture_fills_the_width_and_no_more(name: str, width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     picture = text.split("\n\n")[1].splitlines()
     assert len(picture) <= 26 + 2
+
+
+def test_remarks_stand_below_each_other() -> None:
+    place = 5 * GIB + 128 * MIB
+    segments = (Segment(place, 4096), Segment(place + MIB, 100 * MIB))
+    machine = dataclasses.replace(small_with_dimm(), reboot_segments=segments)
+    remarks = [line.find("movable") for line in part(screen(machine), "Images")[-2:]]
+    assert len(set(remarks)) == 1
+    assert remarks[0] > 0
 
 
 def test_with_little_room_numbers_stay_with_their_units() -> None:
@@ -309,4 +318,4 @@ def test_an_offline_block_is_seen() -> None:
     blocks = {**machine.blocks.by_number, 3: Block(3, BlockState.GOING_OFFLINE)}
     machine = dataclasses.replace(machine, blocks=Blocks(128 * MIB, blocks))
     assert f"\n0x18000000  {'o' * 64}\n" in screen(machine)
-    assert "  node 0  DMA32          going-offline  1 block   128 MiB" in screen(machine)
+    assert "  node 0  no zone        going-offline  1 block   128 MiB" in screen(machine)
