@@ -134,6 +134,14 @@ class TestGuest:
         vm.unplug_dimm("d0")
         wait_until(lambda: (dimm.start, dimm.end) not in system_ram(vm))
 
+    def test_virtio_mem_grows_and_shrinks(self, vm: Machine) -> None:
+        device = vm.plug_virtio_mem("v0", "1G")
+        vm.resize_virtio_mem("v0", SIZE)
+        grown = f"{device.start:x}-{device.start + SIZE - 1:x} : System RAM (virtio_mem)"
+        wait_until(lambda: grown in vm.run("cat /proc/iomem").text)
+        vm.resize_virtio_mem("v0", 0)
+        wait_until(lambda: "virtio_mem" not in vm.run("cat /proc/iomem").text)
+
     def test_cpu(self, vm: Machine) -> None:
         possible = count_list(vm.run("cat /sys/devices/system/cpu/possible").text)
         if possible == 2:
@@ -183,6 +191,15 @@ def test_two_machines_from_one_snapshot(machine: Callable[..., Machine]) -> None
     one.put("/root/mine", b"x")
     assert other.run("test -e /root/mine", check=False).code == 1
     assert len(system_ram(one)) == len(system_ram(other)) + 1
+
+
+@pytest.mark.vm
+def test_virtio_mem_that_no_driver_serves_is_refused(machine: Callable[..., Machine]) -> None:
+    vm = machine("6.12")
+    vm.put("/etc/modprobe.d/none.conf", b"install virtio_mem /bin/false\n")
+    vm.plug_virtio_mem("v0", "1G")
+    with pytest.raises(HotplugRefused, match="at 0 bytes"):
+        vm.resize_virtio_mem("v0", SIZE, timeout=1)
 
 
 @pytest.mark.vm

@@ -8,7 +8,7 @@ with Lab().machine("6.12") as vm:
 
 from .agent import Result
 from .capture import Capture, Load
-from .hotplug import Dimm, HotplugRefused
+from .hotplug import Dimm, HotplugRefused, VirtioMem
 from .lab import Lab
 from .machine import Machine
 from .process import GuestProcess
@@ -38,5 +38,6 @@ __all__ = [
     "MachineDied",
     "QmpRefused",
     "Result",
+    "VirtioMem",
     "progress",
 ]

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from .qmp import Event, Qmp
-from .report import LabError
+from .report import LabError, limit
 
 # ACPI _OST, "source events": what the guest answers to.
 _OST_DEVICE_CHECK = 1
@@ -36,6 +37,20 @@ class Dimm:
         return self.start + self.size
 
 
+@dataclass(frozen=True)
+class VirtioMem:
+    """A plugged virtio-mem device: where its memory can be, and how much that is at most."""
+
+    id: str
+    start: int
+    maximum: int
+
+    @property
+    def end(self) -> int:
+        """The first physical address behind all that it can grow to."""
+        return self.start + self.maximum
+
+
 def size_in_bytes(size: int | str) -> int:
     """512 * 2**20 for "512M"; integers are bytes already."""
     if isinstance(size, int):
@@ -49,20 +64,7 @@ def plug_dimm(
 ) -> Dimm:
     """Add a DIMM; see Machine.plug_dimm."""
     since = len(qmp.events)
-    # reserve=off: a storm of hundreds of GiB must not need as much host memory.
-    qmp.command(
-        "object-add",
-        qom_type="memory-backend-ram",
-        id=f"memory-{name}",
-        size=size_in_bytes(size),
-        reserve=False,
-    )
-    try:
-        memdev = f"memory-{name}"
-        qmp.command("device_add", driver="pc-dimm", id=name, memdev=memdev, **options)
-    except LabError:
-        qmp.command("object-del", id=f"memory-{name}")
-        raise
+    _add_backed(qmp, "pc-dimm", name, size, **options)
     if wait:
         answer = qmp.wait_event(lambda e: _is_ost(e, name, _OST_DEVICE_CHECK), since, timeout)
         _require_success(answer, f"the guest did not take DIMM {name}")
@@ -114,6 +116,28 @@ def dimms(qmp: Qmp) -> list[Dimm]:
     return [Dimm(d["id"], d["addr"], d["size"]) for d in devices]
 
 
+def plug_virtio_mem(qmp: Qmp, name: str, maximum: int | str) -> VirtioMem:
+    """Add a virtio-mem device that gives nothing yet; see Machine.plug_virtio_mem."""
+    _add_backed(qmp, "virtio-mem-pci", name, maximum, requested_size=0)
+    devices = qmp.command("query-memory-devices")
+    found = next(d["data"] for d in devices if d["data"]["id"] == name)
+    return VirtioMem(name, found["memaddr"], found["max-size"])
+
+
+def resize_virtio_mem(qmp: Qmp, name: str, size: int | str, timeout: float) -> None:
+    """Have the guest take or give back memory; see Machine.resize_virtio_mem."""
+    path, wanted = f"/machine/peripheral/{name}", size_in_bytes(size)
+    qmp.command("qom-set", path=path, property="requested-size", value=wanted)
+    deadline = time.monotonic() + limit(timeout)
+    # Asked for, because QEMU holds back all but one MEMORY_DEVICE_SIZE_CHANGE a second.
+    while (now := qmp.command("qom-get", path=path, property="size")) != wanted:
+        if time.monotonic() > deadline:
+            raise HotplugRefused(
+                f"the guest left {name} at {now} bytes, of {wanted} requested, for {timeout:g} s"
+            )
+        time.sleep(0.1)
+
+
 def plug_cpu(qmp: Qmp, timeout: float) -> str:
     """Add the next CPU of the machine's possible ones; return its device id."""
     since = len(qmp.events)
@@ -140,6 +164,24 @@ def count_list(text: str) -> int:
     """How many numbers a kernel list such as "0-2,5" names."""
     pairs = (part.partition("-") for part in text.split(",") if part)
     return sum(int(last or first) - int(first) + 1 for first, _, last in pairs)
+
+
+def _add_backed(qmp: Qmp, driver: str, name: str, size: int | str, **options: object) -> None:
+    """Add a device and the memory behind it, or neither."""
+    memdev = f"memory-{name}"
+    # reserve=off: a storm of hundreds of GiB must not need as much host memory.
+    qmp.command(
+        "object-add",
+        qom_type="memory-backend-ram",
+        id=memdev,
+        size=size_in_bytes(size),
+        reserve=False,
+    )
+    try:
+        qmp.command("device_add", driver=driver, id=name, memdev=memdev, **options)
+    except LabError:
+        qmp.command("object-del", id=memdev)
+        raise
 
 
 def _is_ost(event: Event, name: str, source: int) -> bool:

@@ -22,7 +22,7 @@ from . import host, hotplug
 from .agent import CHUNK, Agent, Result
 from .capture import Capture
 from .console import Console
-from .hotplug import Dimm
+from .hotplug import Dimm, VirtioMem
 from .process import GuestProcess
 from .qmp import Event, Qmp
 from .report import LabError, LabTimeout, MachineDied, limit, progress
@@ -126,6 +126,21 @@ class Machine:
         Kernels that do not online by themselves decline nothing; others offline each block first.
         """
         hotplug.unplug_dimm(self.qmp, name, timeout)
+
+    def plug_virtio_mem(self, name: str, maximum: int | str) -> VirtioMem:
+        """Hot-add a virtio-mem device ("1G" at most) that gives no memory yet.
+
+        The guest's udev loads the driver.
+        """
+        return hotplug.plug_virtio_mem(self.qmp, name, maximum)
+
+    def resize_virtio_mem(self, name: str, size: int | str, *, timeout: float = 300) -> None:
+        """Grow or shrink a virtio-mem device and wait until the guest has done so.
+
+        The guest adds and onlines the last block a moment after that. Raises HotplugRefused when it
+        does not come to that size: it has no driver, or cannot free what it is to give back.
+        """
+        hotplug.resize_virtio_mem(self.qmp, name, size, timeout)
 
     def plug_cpu(self, *, online: bool = True, timeout: float = 300) -> str:
         """Hot-add the next CPU; return its device id ("cpu2").
