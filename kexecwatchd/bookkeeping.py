@@ -5,9 +5,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecwatchd.execute import Outcome
-from kexecwatchd.ledger import LOAD_FAILED, Intent, Landing, Ledger, LoadRecord, Pair
-from kexecwatchd.model import Drift, ImageName, Load, Observation, Step
+from kexecwatchd import hazards
+from kexecwatchd.execute import CONFIGURED, Outcome
+from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG
+from kexecwatchd.ledger import (
+    LOAD_FAILED,
+    MAP_MOVED,
+    ImageRecord,
+    Intent,
+    Landing,
+    Ledger,
+    LoadRecord,
+    NoDetour,
+    Pair,
+    Prediction,
+)
+from kexecwatchd.model import (
+    Drift,
+    Hazard,
+    ImageName,
+    Load,
+    Observation,
+    PlacedBy,
+    Placement,
+    Step,
+)
 from kexecwatchd.ranges import RangeSet
 
 FIRST_RETRY = 5.0  # seconds; doubled with each further failure
@@ -60,9 +82,11 @@ def after_load(
                 source=outcome.source,
             ),
         )
-    if outcome.debug_refused:
-        ledger = ledger.model_copy(update={"debug_flag": False})
+    refused = ledger.refused_flags | outcome.refused_flags
+    ledger = ledger.model_copy(update={"refused_flags": refused})
     if not outcome.succeeded:
+        if load.detour is not None and outcome.hopeless:
+            ledger = _without_detour(ledger, image, before.ram, load.detour.below, outcome.error)
         return ledger.with_image(
             image,
             intent=None,
@@ -72,6 +96,13 @@ def after_load(
             next_try=now.boot + _pause(FIRST_RETRY, record.failures),
         )
     placement = outcome.placement
+    if image is ImageName.REBOOT and placement is None:
+        placement = _predicted(record, load, outcome, before)
+    landing = record.landing
+    if image is ImageName.REBOOT and load.detour is None and not load.cma:
+        landing = None
+        if placement is not None:
+            landing = Landing(pair=pair, ram=before.ram, segments=placement.segments)
     return ledger.with_image(
         image,
         intent=None,
@@ -79,11 +110,12 @@ def after_load(
         pair=pair,
         ram=before.ram,
         online=before.online,
-        segments=RangeSet(s.range for s in placement.segments) if placement else None,
-        elfcorehdr=placement.elfcorehdr if placement else None,
+        placement=placement,
+        below=load.detour.below if load.detour else None,
+        cma=load.cma,
         fingerprint="",
         owed="",
-        landing=None,
+        landing=landing,
         uncured=Drift(),
         degraded=outcome.degraded,
         last_good=outcome.kept,
@@ -96,21 +128,84 @@ def after_load(
     )
 
 
+def _predicted(
+    record: ImageRecord, load: Load, outcome: Outcome, before: Observation
+) -> Placement | None:
+    """Where the image lies by the kernel's rules, on kernels that do not log it.
+
+    These know no CMA for images either. The prediction was for the configured files.
+    """
+    by_rules = load.detour is None and outcome.source == CONFIGURED
+    trusted = record.prediction is not Prediction.DISAGREES
+    unlogged = not before.logs_placement or bool(outcome.refused_flags & KEXEC_FILE_DEBUG)
+    if by_rules and trusted and (unlogged or not load.cma):
+        return before.forecast
+    return None
+
+
 def confirmed(ledger: Ledger, image: ImageName, before: Observation, after: Observation) -> Ledger:
     """The handshake: the look after a successful load.
 
-    Drift that is left although the map stood still is beyond what a load can cure. Where the map
-    moved during the load, a reboot image answers for the memory of either look.
+    Where the map moved during the load, an image answers for the memory of either look.
     """
     stood_still = (before.ram, before.online) == (after.ram, after.online)
-    is_crash = image is ImageName.CRASH
+    ledger = ledger.with_image(image, online=before.online | after.online)
+    if image is ImageName.REBOOT:
+        ledger = ledger.with_image(image, ram=before.ram | after.ram)
+        confirm = _confirmed_place if stood_still else _doubted_place
+        return confirm(ledger, before, after)
     return ledger.with_image(
         image,
-        ram=before.ram if is_crash else before.ram | after.ram,
-        online=before.online | after.online,
-        fingerprint=after.fingerprint if is_crash else "",
-        uncured=after.drift if is_crash and stood_still else Drift(),
+        ram=before.ram,
+        fingerprint=after.fingerprint,
+        # Drift that is left although the map stood still is beyond what a load can cure.
+        uncured=after.drift if stood_still else Drift(),
     )
+
+
+def _confirmed_place(ledger: Ledger, before: Observation, after: Observation) -> Ledger:
+    """The map stood still: was the prediction right, and did the detour help?"""
+    record = ledger.reboot
+    placement = record.placement
+    if placement is None:
+        return ledger
+    found = hazards.risks(placement.segments, after)
+    if found and record.below is not None:
+        why = "it put the image there all the same"
+        ledger = _without_detour(ledger, ImageName.REBOOT, after.ram, record.below, why)
+    # An image that is loaded holds the CMA that it lies in: without it there may be room.
+    sound = not any(risk.hazard is Hazard.MISALIGNED for risk in found)
+    if found and record.cma and not (sound and before.reboot_loaded):
+        ledger = ledger.with_image(ImageName.REBOOT, no_cma=after.ram)
+    by_rules = record.below is None and not record.cma and placement.source is PlacedBy.LOG
+    trusted = record.prediction is not Prediction.DISAGREES
+    # A prediction for other files says little, but must not be what leads to an unsafe place twice.
+    meant = not record.degraded or bool(found)
+    if by_rules and trusted and meant and before.forecast is not None:
+        agrees = placement.ranges == before.forecast.ranges
+        prediction = Prediction.AGREES if agrees else Prediction.DISAGREES
+        ledger = ledger.with_image(ImageName.REBOOT, prediction=prediction)
+    return ledger
+
+
+def _doubted_place(ledger: Ledger, before: Observation, after: Observation) -> Ledger:
+    """The map moved: where the image lies is known only if somebody said so, and where the next one
+    will only if System RAM is the same."""
+    placement = ledger.reboot.placement
+    if before.ram != after.ram:
+        ledger = ledger.with_image(ImageName.REBOOT, landing=None)
+    if placement is not None and placement.source is PlacedBy.PREDICTION:
+        ledger = ledger.with_image(ImageName.REBOOT, placement=None, owed=MAP_MOVED)
+    elif ledger.reboot.below is not None and after.ram - before.ram:
+        # What came during the load is not hidden from the next kernel: see Detour.
+        ledger = ledger.with_image(ImageName.REBOOT, owed=MAP_MOVED)
+    return ledger
+
+
+def _without_detour(
+    ledger: Ledger, image: ImageName, ram: RangeSet, below: int, error: str
+) -> Ledger:
+    return ledger.with_image(image, no_detour=NoDetour(ram=ram, below=below, error=error))
 
 
 def after_failed_unload(ledger: Ledger, image: ImageName, error: str, now: Now) -> Ledger:
@@ -130,18 +225,12 @@ def _pause(first: float, failures: int) -> float:
 
 
 def after_unload(ledger: Ledger, image: ImageName, why: str, owed: bool, now: Now) -> Ledger:
-    """An image was unloaded because it had become dangerous; `owed`: we are to load another."""
-    record = ledger.of(image)
-    landing = None
-    if record.ram is not None and record.segments is not None:
-        landing = Landing(ram=record.ram, segments=record.segments)
+    """An image was unloaded because of its memory; `owed`: we are to load another."""
     return ledger.with_image(
         image,
-        landing=landing,
-        owed="it was unloaded because its memory went away" if owed else "",
+        owed=f"it was unloaded because {why}" if owed else "",
         failures=0,
         last_error="",
-        next_try=0.0,
         next_unload=0.0,
         last_action=f"unloaded it: {why}",
         last_action_wall=now.wall,
@@ -163,3 +252,8 @@ def retry_now(ledger: Ledger) -> Ledger:
         if record.next_try or record.next_unload:
             ledger = ledger.with_image(image, next_try=0.0, next_unload=0.0)
     return ledger
+
+
+def new_chance(ledger: Ledger) -> Ledger:
+    """Somebody has looked after it: kexec-tools, or files of the same name, may do better now."""
+    return ledger.with_image(ImageName.REBOOT, landing=None, no_detour=None, no_cma=None)

@@ -13,37 +13,25 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from kexecwatchd.kernel import firmware_map, iomem, kexec_state
+from kexecwatchd.model import BootMemory
 from kexecwatchd.ranges import RangeSet
 
 
-@dataclass(frozen=True, slots=True)
-class BootMemory:
-    """`ranges`: System RAM at boot. `early`: that is sure.
-
-    Without `early` memory that came between the boot and the daemon's first start may be in it.
-    """
-
-    ranges: RangeSet
-    early: bool
-
-
-def record(root: Path = Path("/"), *, early: bool = True) -> None:
+def record(root: Path = Path("/")) -> None:
     """Write down the System RAM of now, unless this boot's was recorded before.
 
-    `early`: no memory can have been hot-added yet. Raises OSError or ValueError.
+    Memory that a driver manages is left out: it comes and goes. Raises OSError or ValueError.
     """
     boot_id = kexec_state.boot_id(root)
     if _recorded(root, boot_id) is not None:
         return
-    ranges = iomem.read_memory_map(root).system_ram
+    memory = iomem.read_memory_map(root)
     content = {
         "boot_id": boot_id,
-        "system_ram": [(r.start, r.end) for r in ranges],
-        "early": early,
+        "system_ram": [(r.start, r.end) for r in memory.system_ram - memory.driver_managed],
     }
     path = _path(root)
     new = path.with_name(f".{path.name}.new")
@@ -58,7 +46,7 @@ def read(root: Path, boot_id: str) -> BootMemory | None:
 
     Where firmware's own map can be read, only memory that it described counts: a DIMM that firmware
     left to ACPI is removable though it was there from the start. That also makes a late record
-    sure, since no hot-added memory is in firmware's map.
+    right, since no hot-added memory is in firmware's map.
     """
     recorded = _recorded(root, boot_id)
     if recorded is None:
@@ -68,8 +56,9 @@ def read(root: Path, boot_id: str) -> BootMemory | None:
     except (OSError, ValueError):
         firmware = None
     if firmware is None:
-        return recorded
-    return BootMemory(recorded.ranges & firmware, early=True)
+        return BootMemory(recorded)
+    ram = recorded & (firmware.ram - firmware.taken_out)
+    return BootMemory(ram, handed_on=ram, hidden=firmware.ram & firmware.taken_out)
 
 
 def main() -> int:
@@ -87,12 +76,12 @@ def main() -> int:
     return 0
 
 
-def _recorded(root: Path, boot_id: str) -> BootMemory | None:
+def _recorded(root: Path, boot_id: str) -> RangeSet | None:
     try:
         content = json.loads(_path(root).read_bytes())
         if content["boot_id"] != boot_id:
             return None
-        return BootMemory(RangeSet.of(*content["system_ram"]), bool(content["early"]))
+        return RangeSet.of(*content["system_ram"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

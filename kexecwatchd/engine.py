@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from kexecwatchd import bookkeeping, decisions, lastgood, ledger, reconcile, summary
+from kexecwatchd import bookkeeping, bootmemory, decisions, lastgood, ledger, reconcile, summary
+from kexecwatchd.addresses import without_addresses
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.config import Config
 from kexecwatchd.execute import Executor
 from kexecwatchd.kernel import kexec_state
-from kexecwatchd.ledger import Ledger
+from kexecwatchd.ledger import Ledger, Prediction
 from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
 from kexecwatchd.pacing import Pacing
@@ -67,6 +68,12 @@ class Engine:
         self._ledger, trouble = ledger.read(self._ledger_path, kexec_state.boot_id(root))
         if trouble:
             decisions.trouble(trouble)
+        try:
+            # Where the early unit did not run in this boot; it never overwrites.
+            bootmemory.record(root)
+        except (OSError, ValueError) as error:
+            told = without_addresses(str(error))
+            decisions.trouble(f"what memory there was at boot cannot be recorded: {told}")
         # Copies of an earlier boot may have been cut short by a power failure.
         self._prune()
         self._saved: Ledger | None = None
@@ -150,7 +157,7 @@ class Engine:
         for image in ImageName:
             if self._ledger.of(image).degraded:
                 self._ledger = self._ledger.with_image(image, owed="the configuration was reloaded")
-        self._ledger = bookkeeping.retry_now(self._ledger)
+        self._ledger = bookkeeping.new_chance(bookkeeping.retry_now(self._ledger))
         self._executor.forget_failures()
         self.look_at_everything()
 
@@ -179,7 +186,9 @@ class Engine:
         self._pacing.looked(moment.boot)
         changed, self._changed = self._changed, set()
         before = self._seen if confirming else None
-        self._seen = await asyncio.to_thread(self._observer.look, self._ledger, changed)
+        settings = self._config.reboot
+        files = settings.files if settings.mode in (Mode.ENSURE, Mode.FOLLOW) else None
+        self._seen = await asyncio.to_thread(self._observer.look, self._ledger, changed, files)
         book = self._ledger
         if confirming is not None and before is not None:
             book = bookkeeping.confirmed(book, confirming, before, self._seen)
@@ -236,7 +245,7 @@ class Engine:
         glimpse = self._seen.with_blocks(blocks)
         steps = reconcile.reconcile(glimpse, self._ledger, self._config)
         step = next(s for s in steps if s.image is ImageName.REBOOT)
-        if isinstance(step.action, Unload):
+        if isinstance(step.action, Unload) and step.verdict.danger:
             await self._unload(step, step.action)
 
     async def _unload(self, step: Step, unload: Unload) -> None:
@@ -261,11 +270,14 @@ class Engine:
             raise LoadRefused(f"the {image} image has mode {settings.mode}: change [{image}] mode")
         self._changed = None
         await self.look()
-        obstacle = reconcile.obstacle_to_load(image, self._seen, settings)
-        if obstacle:
-            raise LoadRefused(f"the {image} image cannot be loaded: {obstacle}")
         self._executor.forget_failures()
-        failure = await self._load(image, Load("it was asked for"))
+        self._ledger = bookkeeping.new_chance(self._ledger)
+        load = reconcile.permitted(
+            Load("it was asked for"), image, self._seen, self._ledger.of(image), settings
+        )
+        if isinstance(load, str):
+            raise LoadRefused(f"the {image} image cannot be loaded: {load}")
+        failure = await self._load(image, load)
         if failure:
             raise LoadRefused(f"the {image} image could not be loaded: {failure}")
         return next(i for i in self.status().images if i.image is image)
@@ -280,7 +292,13 @@ class Engine:
         self._save()
         async with self._loading():
             outcome = await asyncio.to_thread(
-                self._executor.load, image, pair, record.last_good, before, self._ledger.debug_flag
+                self._executor.load,
+                image,
+                pair,
+                record.last_good,
+                before,
+                load=load,
+                refused_flags=self._ledger.refused_flags,
             )
         moment = now()
         if outcome.called:
@@ -296,6 +314,12 @@ class Engine:
         if outcome.succeeded:
             self._prune()
         await self.look(confirming=image if outcome.succeeded else None)
+        wrong = self._ledger.of(image).prediction is Prediction.DISAGREES
+        if wrong and record.prediction is not Prediction.DISAGREES:
+            decisions.trouble(
+                f"the kernel put the {image} image elsewhere than it was predicted to; predictions"
+                " count no longer until the next boot"
+            )
         return outcome.error
 
     def _prune(self) -> None:

@@ -8,13 +8,14 @@ done is told in an Outcome; all that is remembered here is what the kernel has r
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kexecwatchd import lastgood, preflight
+from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG, KEXEC_FILE_NO_CMA
 from kexecwatchd.ledger import LastGood, Pair
 from kexecwatchd.loaders import Call, kexec_file, kexec_tools
-from kexecwatchd.model import ImageFiles, ImageName, Observation, Placement
+from kexecwatchd.model import ImageFiles, ImageName, Load, Observation, Placement
 from kexecwatchd.preflight import Files, Refused
 from kexecwatchd.ranges import RangeSet
 
@@ -24,9 +25,10 @@ LAST_GOOD = "last-good"
 # Other files would fare no better: a busy lock, and a program that hung.
 POINTLESS = (errno.EBUSY, errno.ETIMEDOUT)
 
-NOTHING = RangeSet()
+# Failures that have nothing to do with the files, and last.
+LASTING = (errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES, errno.ENOSYS)
 
-# What a refusal is held against: the image, whether an address was given (each loader has its own
+# What a refusal is held against: the image, whether it was a detour (each loader has its own
 # refusals), the signatures of kernel and initrd, and the command line.
 Attempt = tuple[ImageName, bool, str, str, str]
 
@@ -37,8 +39,9 @@ class Outcome:
     a busy lock; 0 when there was no other.
 
     `degraded` says why it was not the configured files that were loaded. `placement` is None
-    where the loader did not tell it whole. `debug_refused`: this kernel has no KEXEC_FILE_DEBUG.
-    `kept` is our copy of what was loaded, None where it could not be made (`keep_error`).
+    where the loader did not tell it whole. `refused_flags`: those that this kernel does not know.
+    `hopeless`: trying again comes to nothing while the machine is as it is. `kept` is our copy of
+    what was loaded, None where it could not be made (`keep_error`).
     """
 
     succeeded: bool
@@ -47,7 +50,8 @@ class Outcome:
     error: str = ""
     degraded: str = ""
     placement: Placement | None = None
-    debug_refused: bool = False
+    refused_flags: int = 0
+    hopeless: bool = False
     kept: LastGood | None = None
     keep_error: str = ""
 
@@ -70,35 +74,36 @@ class Executor:
         pair: Pair,
         kept: LastGood | None,
         seen: Observation,
-        debug: bool,
         *,
-        below: int | None = None,
-        hidden: RangeSet = NOTHING,
+        load: Load,
+        refused_flags: int = 0,
     ) -> Outcome:
-        """Load the configured pair, or else the last good one.
+        """Load the configured pair, or else the last good one, by the way that `load` names.
 
-        `below`: the address below which a reboot image must lie, None for anywhere. `hidden`: then,
-        the hot-added memory, of which the next kernel is not to be told.
+        `refused_flags` of kexec_file_load(2) are known not to be known here.
         """
         candidates = [(CONFIGURED, _configured(pair))]
         if kept is not None:
             candidates.append((LAST_GOOD, lastgood.paths_of(self._copies, kept)))
-        if below is not None:
+        detour = load.detour
+        if image is ImageName.REBOOT:
+            hidden = seen.boot.hidden if seen.boot else RangeSet()
+            hidden |= detour.hidden if detour else RangeSet()
             candidates = [(source, _hiding(paths, hidden)) for source, paths in candidates]
         problems: list[str] = []
         seconds = 0.0
-        debug_refused = False
+        refused = refused_flags
+        hopeless = False
         for source, paths in candidates:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
                     signatures = (files.kernel_signature, files.initrd_signature)
-                    attempt = (image, below is not None, *signatures, paths.cmdline)
+                    attempt = (image, detour is not None, *signatures, paths.cmdline)
                     if seen.loaded(image):
                         self._refuse_known_failure(attempt)
-                    call = self._call(image, files, paths.cmdline, seen, debug=debug, below=below)
+                    call = self._call(image, files, paths.cmdline, seen, load=load, refused=refused)
                     seconds += call.seconds
-                    debug_refused |= call.debug_refused
-                    debug &= not call.debug_refused
+                    refused |= call.refused_flags
                     if call.error is None:
                         good, keep_error = self._keep(source, pair, files, kept)
                         return Outcome(
@@ -106,12 +111,13 @@ class Executor:
                             seconds=seconds,
                             source=source,
                             degraded="" if source == CONFIGURED else problems[0],
-                            placement=call.placement,
-                            debug_refused=debug_refused,
+                            placement=_with_alignment(call.placement, files),
+                            refused_flags=refused,
                             kept=good,
                             keep_error=keep_error,
                         )
                     problems.append(str(call.error))
+                    hopeless = call.error.blames_files or call.error.number in LASTING
                     if call.error.number in POINTLESS:
                         break
                     if call.error.blames_files:
@@ -122,7 +128,8 @@ class Executor:
             succeeded=False,
             seconds=seconds,
             error="; the last good files: ".join(problems),
-            debug_refused=debug_refused,
+            refused_flags=refused,
+            hopeless=hopeless,
         )
 
     def forget_failures(self) -> None:
@@ -159,18 +166,33 @@ class Executor:
         cmdline: str,
         seen: Observation,
         *,
-        debug: bool,
-        below: int | None,
+        load: Load,
+        refused: int,
     ) -> Call:
         limit = seen.limit_panic if image is ImageName.CRASH else seen.limit_reboot
         again = limit < 0  # each try uses up kernel.kexec_load_limit_*
-        if below is None:
-            return kexec_file.load(self._root, image, files, cmdline, debug=debug, again=again)
-        return kexec_tools.load(self._root, files, cmdline, below, again=again)
+        if load.detour is not None:
+            return kexec_tools.load(self._root, files, cmdline, load.detour.below, again=again)
+        optional = KEXEC_FILE_DEBUG
+        if image is ImageName.REBOOT and seen.cma and not load.cma:
+            optional |= KEXEC_FILE_NO_CMA
+        optional &= ~refused
+        return kexec_file.load(self._root, image, files, cmdline, optional=optional, again=again)
 
 
 def _configured(pair: Pair) -> ImageFiles:
     return ImageFiles(Path(pair.kernel), Path(pair.initrd) if pair.initrd else None, pair.cmdline)
+
+
+def _with_alignment(placement: Placement | None, files: Files) -> Placement | None:
+    """The placement, its kernel with what that needs."""
+    if placement is None:
+        return None
+    segments = tuple(
+        replace(s, alignment=files.kernel_alignment) if s.name == "kernel" else s
+        for s in placement.segments
+    )
+    return replace(placement, segments=segments)
 
 
 def _hiding(files: ImageFiles, hidden: RangeSet) -> ImageFiles:

@@ -41,26 +41,25 @@ def check(root: Path) -> int:
     if trouble:
         _say(trouble)
     seen = Observer(root).look(book)
-    if seen.reboot_loaded is False:
+    if seen.reboot_loaded is False or (seen.reboot_loaded is None and not seen.problem):
         _say("no reboot image is loaded: this becomes a full reboot")
         return START
     book = reconcile.recognise(seen, book)
     verdict = judge(ImageName.REBOOT, seen, book.reboot)
-    obstacle = startcheck.known_bad(verdict, config.reboot)
+    obstacle = startcheck.known_bad(verdict)
     if not obstacle:
-        _say(f"the reboot image is started; it is {verdict.state}: {verdict.reason}")
+        _say(f"kexec goes on: the reboot image is {verdict.state}: {verdict.reason}")
         return START
     mode = config.reboot.mode
     if mode in (Mode.OFF, Mode.OBSERVE):
-        _say(f"the reboot image should not be started: {obstacle}")
-        _say(f"it is started all the same: [reboot] mode is {mode}")
+        _say(f"kexec goes on, since [reboot] mode is {mode}, although it will fail: {obstacle}")
         return START
     error = Executor(root, root / "var/lib/kexecwatchd/last-good").unload(ImageName.REBOOT)
     if error:
-        _say(f"the reboot image must not be started: {obstacle}; it cannot be unloaded ({error})")
-        _say("forcing a full reboot")
+        _say(f"forcing a full reboot: {obstacle}")
+        _say(f"the reboot image cannot be unloaded: {error}")
         return REFUSE
-    _say(f"the reboot image was unloaded: {obstacle}; this becomes a full reboot")
+    _say(f"the reboot image was unloaded, this becomes a full reboot: {obstacle}")
     return START
 
 

@@ -6,12 +6,19 @@ Reasons carry sizes, never addresses: they are read by everyone (D-Bus, journal,
 
 from __future__ import annotations
 
+from kexecwatchd import hazards
 from kexecwatchd.ledger import ImageRecord
-from kexecwatchd.model import Drift, ImageName, Observation, State, Verdict
+from kexecwatchd.model import (
+    Drift,
+    ImageName,
+    Observation,
+    PlacedBy,
+    Placement,
+    State,
+    Verdict,
+)
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.sizes import human
-
-MOVABLE = "Movable"  # valid_zones' word for ZONE_MOVABLE
 
 # Without it a capture kernel hot-adds ACPI memory devices: see kernel/acpi_memory.py.
 NO_MEMORY_HOTPLUG = "acpi_no_memhotplug"
@@ -28,7 +35,12 @@ def judge(image: ImageName, seen: Observation, record: ImageRecord) -> Verdict:
         return _not_loaded(image, seen, record)
     if seen.map is None:
         return Verdict(State.UNKNOWN, seen.problem)
-    return _crash(seen, record) if image is ImageName.CRASH else _reboot(seen, record)
+    if image is ImageName.CRASH:
+        return _crash(seen, record)
+    lost = hazards.told_of_lost_memory(seen)
+    if lost:
+        return Verdict(State.STALE, lost, "boot memory", danger=True)
+    return _reboot(seen, record)
 
 
 def _not_loaded(image: ImageName, seen: Observation, record: ImageRecord) -> Verdict:
@@ -39,6 +51,8 @@ def _not_loaded(image: ImageName, seen: Observation, record: ImageRecord) -> Ver
             State.ABSENT,
             "none can be loaded: no memory is reserved for it (boot with crashkernel=)",
         )
+    if record.owed:
+        return Verdict(State.ABSENT, f"none is loaded: {record.owed}")
     return Verdict(State.ABSENT, "none is loaded")
 
 
@@ -81,8 +95,8 @@ def _crash_by_ledger(seen: Observation, record: ImageRecord) -> Verdict:
 
 
 def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
-    if record.segments is not None:
-        return _reboot_placed(seen, record.segments)
+    if record.placement is not None:
+        return _reboot_placed(seen, record.placement)
     ram, online = record.ram or RangeSet(), record.online or RangeSet()
     # It may lie in memory that was offline all the time: the kernel does not look at that.
     gone = (online - seen.online) | (ram - seen.ram)
@@ -94,47 +108,46 @@ def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
             "ledger",
             danger=True,
         )
-    if record.ours and ram - online:
+    if not record.ours:
         return Verdict(
             State.UNKNOWN,
-            f"where it lies is not known, and {human((ram - online).size)} of memory was offline"
-            " when it was loaded",
+            "someone else loaded it and where it lies is not known; no memory went offline or away"
+            " since it was first seen",
             "ledger",
         )
-    if record.ours:
+    doubtful = hazards.unsafe_memory(seen)
+    if doubtful:
         return Verdict(
-            State.CURRENT,
-            "where it lies is not known, but no memory went offline or away since it was loaded",
+            State.UNKNOWN,
+            f"where it lies is not known, and {human(doubtful.size)} of memory is offline or can"
+            " go away",
             "ledger",
         )
     return Verdict(
-        State.UNKNOWN,
-        "someone else loaded it and where it lies is not known; no memory went offline or away"
-        " since it was first seen",
+        State.CURRENT,
+        "where it lies is not known, but no memory went offline or away since it was loaded, and"
+        " none can",
         "ledger",
     )
 
 
-def _reboot_placed(seen: Observation, segments: RangeSet) -> Verdict:
-    lost = segments - seen.online
-    if lost:
-        absent = segments - seen.ram
-        what = "no longer there" if absent else "offline"
-        return Verdict(
-            State.UNSAFE,
-            f"{human(lost.size)} of it would be put into memory that is {what}",
-            "placement",
-            danger=True,
-        )
-    movable = [n for n in seen.blocks.covering(segments) if seen.zones.get(n) == MOVABLE]
-    if movable:
-        return Verdict(
-            State.UNSAFE,
-            f"it lies in {len(movable)} movable memory block(s), which can go offline at any"
-            " time; it is unloaded the moment one does",
-            "placement",
-        )
-    return Verdict(State.CURRENT, "all of it lies in memory that is online", "placement")
+_PROOFS = {
+    PlacedBy.LOG: "placement",
+    PlacedBy.LOADER: "loader",
+    PlacedBy.PREDICTION: "prediction",
+}
+
+
+def _reboot_placed(seen: Observation, placement: Placement) -> Verdict:
+    found = hazards.risks(placement.segments, seen)
+    predicted = placement.source is PlacedBy.PREDICTION
+    how = " (predicted: this kernel does not log where it loads)" if predicted else ""
+    proof = _PROOFS[placement.source]
+    if found:
+        danger = any(risk.hazard in hazards.DANGERS for risk in found)
+        reason = f"starting it would put {hazards.describe(found)}{how}"
+        return Verdict(State.UNSAFE, reason, proof, danger=danger, risks=found)
+    return Verdict(State.CURRENT, f"all of it lies in memory that stays{how}", proof)
 
 
 def describe(drift: Drift) -> str:

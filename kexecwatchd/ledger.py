@@ -8,12 +8,13 @@ here. One JSON file below /run, replaced atomically, and good for one boot only.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
 
-from kexecwatchd.model import Drift, ImageName, State
+from kexecwatchd.model import Drift, ImageName, PlacedBy, Placement, Segment, State
 from kexecwatchd.ranges import RangeSet
 
 
@@ -41,8 +42,40 @@ def _drift_from_json(value: Any) -> Drift:
     )
 
 
+def _segments_to_json(segments: tuple[Segment, ...]) -> list[tuple[int, int, str, int]]:
+    return [(s.mem, s.memsz, s.name, s.alignment) for s in segments]
+
+
+def _segments_from_json(value: Any) -> tuple[Segment, ...]:
+    return tuple(s if isinstance(s, Segment) else Segment(*s) for s in value)
+
+
+def _placement_to_json(placement: Placement | None) -> dict[str, Any] | None:
+    if placement is None:
+        return None
+    return {
+        "segments": _segments_to_json(placement.segments),
+        "source": placement.source.value,
+        "elfcorehdr": placement.elfcorehdr,
+    }
+
+
+def _placement_from_json(value: Any) -> Placement | None:
+    if value is None or isinstance(value, Placement):
+        return value
+    return Placement(
+        _segments_from_json(value["segments"]), PlacedBy(value["source"]), value["elfcorehdr"]
+    )
+
+
 Ranges = Annotated[RangeSet, PlainValidator(_from_pairs), PlainSerializer(_to_pairs)]
 DriftRecord = Annotated[Drift, PlainValidator(_drift_from_json), PlainSerializer(_drift_to_json)]
+Segments = Annotated[
+    tuple[Segment, ...], PlainValidator(_segments_from_json), PlainSerializer(_segments_to_json)
+]
+PlacementRecord = Annotated[
+    Placement | None, PlainValidator(_placement_from_json), PlainSerializer(_placement_to_json)
+]
 
 
 class _Frozen(BaseModel):
@@ -86,14 +119,28 @@ class LastGood(_Frozen):
 
 
 class Landing(_Frozen):
-    """Where a load put a reboot image, and under which System RAM; it had to be unloaded there.
+    """Where kexec_file_load(2) put a reboot image when these files were configured (it may have
+    been the last good ones), and under which System RAM."""
 
-    The kernel looks for a place in System RAM alone, online or not (kexec_locate_mem_hole() in
-    kernel/kexec_file.c): while that is the same, so is the place.
-    """
+    pair: Pair
+    ram: Ranges
+    segments: Segments
+
+
+class NoDetour(_Frozen):
+    """kexec-tools failed to put a reboot image below this address, under this System RAM."""
 
     ram: Ranges
-    segments: Ranges
+    below: int
+    error: str
+
+
+class Prediction(StrEnum):
+    """Whether the kernel's log agreed with our prediction of where it would load."""
+
+    NONE = ""  # there were not both
+    AGREES = "agrees"
+    DISAGREES = "disagrees"
 
 
 # What a load owes that failed, in case it took the old image along.
@@ -102,12 +149,17 @@ LOAD_FAILED = "the load before failed"
 # What a load owes of which nothing tells whether it came about.
 INTERRUPTED = "the load before was interrupted"
 
+# What a load owes whose place was predicted from a map that changed meanwhile.
+MAP_MOVED = "memory changed while it was being loaded"
+
 
 class ImageRecord(_Frozen):
     """What we know of one image beyond what the kernel tells.
 
     `ram` and `online` are the memory map under which it was loaded, or first seen when it is
-    foreign; None while none is loaded. `segments` is None where the placement is not known.
+    foreign; None while none is loaded. `placement` is None where it is not known, `below` the limit
+    that the last load by kexec-tools had, `cma` that the last one by kexec_file_load(2) might use
+    CMA, `no_cma` the System RAM under which that did not help.
     `owed` says why we are to load one although none is loaded. `uncured` is drift that our last
     load left although the map stood still: loading again would not help.
     """
@@ -116,12 +168,16 @@ class ImageRecord(_Frozen):
     pair: Pair | None = None
     ram: Ranges | None = None
     online: Ranges | None = None
-    segments: Ranges | None = None
-    elfcorehdr: int | None = None
+    placement: PlacementRecord = None
+    below: int | None = None
+    cma: bool = False
+    no_cma: Ranges | None = None
+    prediction: Prediction = Prediction.NONE
     fingerprint: str = ""
     intent: Intent | None = None
     owed: str = ""
     landing: Landing | None = None
+    no_detour: NoDetour | None = None
     uncured: DriftRecord = Drift()
     degraded: str = ""
     last_good: LastGood | None = None
@@ -141,7 +197,7 @@ class Ledger(_Frozen):
     boot_id: str
     crash: ImageRecord = ImageRecord()
     reboot: ImageRecord = ImageRecord()
-    debug_flag: bool = True  # until the kernel has refused KEXEC_FILE_DEBUG
+    refused_flags: int = 0  # of kexec_file_load(2), which this kernel does not know
 
     def of(self, image: ImageName) -> ImageRecord:
         return self.crash if image is ImageName.CRASH else self.reboot

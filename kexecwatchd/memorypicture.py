@@ -8,28 +8,29 @@ raises `schema_version`. It is made of physical addresses, so it is for root alo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kexecwatchd.hazards import hot_added, risks
 from kexecwatchd.model import (
+    MOVABLE,
     Blocks,
     BlockState,
+    BootMemory,
     CoreHeader,
     Drift,
     Hazard,
     ImageName,
     MemoryMap,
+    Observation,
     Segment,
 )
 from kexecwatchd.ranges import Range, RangeSet
 from kexecwatchd.report import AddressRange
 
 SCHEMA_VERSION = 1
-
-# Bytes. Firmware's map and the kernel's differ by fragments below a page: no memory blocks.
-_PAGE = 4096
 
 
 class _Frozen(BaseModel):
@@ -101,7 +102,6 @@ class Survey:
     blocks: Blocks
     zones: Mapping[int, str] = field(default_factory=dict)
     nodes: Mapping[int, int] = field(default_factory=dict)
-    driver_managed: RangeSet = field(default_factory=RangeSet)
     boot_ram: RangeSet | None = None
     crash_loaded: bool | None = None
     reboot_loaded: bool | None = None
@@ -142,7 +142,7 @@ def ranges_of(listed: Iterable[AddressRange]) -> RangeSet:
 
 
 def _ram_ranges(survey: Survey) -> list[RamRange]:
-    managed = survey.memory.system_ram & survey.driver_managed
+    managed = survey.memory.system_ram & survey.memory.driver_managed
     parts = [(r, False) for r in survey.memory.system_ram - managed]
     parts += [(r, True) for r in managed]
     return [
@@ -185,12 +185,11 @@ def _new_blocks(survey: Survey) -> frozenset[int] | None:
     """Numbers of the blocks with memory that was not there at boot; None = not known."""
     if survey.boot_ram is None:
         return None
-    new = (survey.memory.system_ram - survey.boot_ram).without_slivers(_PAGE)
-    return frozenset(survey.blocks.covering(new))
+    return frozenset(survey.blocks.covering(hot_added(_seen(survey))))
 
 
 def _segments(survey: Survey) -> list[PlacedSegment]:
-    dangers = _by_hazard(survey)
+    seen = _seen(survey)
     placed = [(ImageName.CRASH, s) for s in survey.crash_segments]
     placed += [(ImageName.REBOOT, s) for s in survey.reboot_segments]
     return [
@@ -199,7 +198,7 @@ def _segments(survey: Survey) -> list[PlacedSegment]:
             name=segment.name or _name(image, segment, survey.header),
             start=f"{segment.range.start:#x}",
             end=f"{segment.range.end - 1:#x}",
-            hazards=[h for h, memory in dangers.items() if memory & RangeSet([segment.range])],
+            hazards=list(dict.fromkeys(risk.hazard for risk in risks([segment], seen))),
         )
         for image, segment in sorted(placed, key=lambda pair: (pair[0], pair[1].mem))
     ]
@@ -210,24 +209,25 @@ def _name(image: ImageName, segment: Segment, header: CoreHeader | None) -> str:
     return "elfcorehdr" if is_header else ""
 
 
-def _by_hazard(survey: Survey) -> dict[Hazard, RangeSet]:
-    """The memory that has each hazard, the worst first."""
-    blocks, ram = survey.blocks, survey.memory.system_ram
-    there = ram
-    if blocks.size:
+def _seen(survey: Survey) -> Observation:
+    """The same as the daemon's rules want to see it."""
+    movable = RangeSet(
+        survey.blocks.span(number)
+        for number, block in survey.blocks.by_number.items()
+        if block.state is BlockState.ONLINE and survey.zones.get(number) == MOVABLE
+    )
+    there = survey.memory.system_ram
+    if survey.blocks.size:
         # The blocks go first when memory is removed (try_remove_memory in mm/memory_hotplug.c).
-        there &= RangeSet(blocks.span(n) for n in blocks.by_number)
-    return {
-        Hazard.GONE: RangeSet.of((0, 1 << 64)) - there,
-        Hazard.OFFLINE: blocks.offline & there,
-        Hazard.MOVABLE: RangeSet(
-            blocks.span(number)
-            for number, block in blocks.by_number.items()
-            if block.state is BlockState.ONLINE and survey.zones.get(number) == "Movable"
-        ),
-        Hazard.DRIVER_MANAGED: survey.driver_managed & ram,
-        Hazard.HOT_ADDED: ram - (ram if survey.boot_ram is None else survey.boot_ram),
-    }
+        there &= RangeSet(survey.blocks.span(n) for n in survey.blocks.by_number)
+    return Observation(
+        map=replace(survey.memory, system_ram=there),
+        blocks=survey.blocks,
+        crash_loaded=survey.crash_loaded,
+        reboot_loaded=survey.reboot_loaded,
+        movable=movable,
+        boot=None if survey.boot_ram is None else BootMemory(survey.boot_ram),
+    )
 
 
 def _listed(ranges: RangeSet) -> list[AddressRange]:

@@ -51,10 +51,11 @@ class WhenUnsafe(StrEnum):
 
 
 class Hazard(StrEnum):
-    """Why memory is no place for a reboot image, the worst first."""
+    """Why a place is none for a reboot image, the worst first."""
 
     GONE = "gone"  # no longer in the memory map
     OFFLINE = "offline"
+    MISALIGNED = "misaligned"  # not where the kernel in it can start: CMA on 7.3
     MOVABLE = "movable"  # in ZONE_MOVABLE: meant to be taken offline
     DRIVER_MANAGED = "driver-managed"  # "System RAM (virtio_mem)" and its like: the driver takes it
     HOT_ADDED = "hot-added"  # not there at boot: meant to be removed again
@@ -74,6 +75,9 @@ class ImageFiles(NamedTuple):
     kernel: Path
     initrd: Path | None
     cmdline: str
+
+
+MOVABLE = "Movable"  # valid_zones' and zoneinfo's word for ZONE_MOVABLE
 
 
 class BlockState(StrEnum):
@@ -159,11 +163,16 @@ class CoreHeader:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A loaded segment's destination: [mem, mem + memsz). `name`: what is in it, where known."""
+    """A loaded segment's destination: [mem, mem + memsz).
+
+    `name`: "purgatory", "boot parameters", "kernel", "initrd", or "" where it is not known.
+    `alignment`: `mem` must be a multiple of it for what is in it to work; bytes.
+    """
 
     mem: int
     memsz: int
     name: str = ""
+    alignment: int = 1
 
     @property
     def range(self) -> Range:
@@ -227,6 +236,21 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class BootMemory:
+    """The memory that this boot began with; without what drivers manage.
+
+    `ram`: what is not in it was hot-added. `handed_on`: what of it kexec_file_load(2) tells the
+    next kernel of, whatever becomes of it; None where that is not known (no x86). `hidden`: more
+    that it would tell of, since the loader of this kernel did, although this one was told to leave
+    it out; the next one is to be told the same.
+    """
+
+    ram: RangeSet
+    handed_on: RangeSet | None = None
+    hidden: RangeSet = field(default_factory=RangeSet)
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at the machine.
 
@@ -236,6 +260,14 @@ class Observation:
     contents of the crash region, "" where it could not be read. `acpi_memory`: firmware has memory
     devices that a capture kernel would hot-add (kernel/acpi_memory.py). `crash_cmdline`: the loaded
     crash image's command line, None where it could not be read back.
+
+    What decides where a reboot image may lie: `movable` is the memory of online blocks in
+    ZONE_MOVABLE, `boot` the memory that was there at boot (None: not known).
+    `forecast`: where kexec_file_load(2) would put the configured reboot image now, outside of CMA;
+    None where that cannot be told (`forecast_problem`). `cma`: there is CMA memory, which newer
+    kernels try first unless they are told not to. `logs_placement`: as far as is known this kernel
+    has KEXEC_FILE_DEBUG. `tools_obstacle`: why kexec-tools cannot load,
+    "" = it can.
     """
 
     map: MemoryMap | None
@@ -252,7 +284,13 @@ class Observation:
     limit_reboot: int = -1
     acpi_memory: bool = False
     crash_cmdline: str | None = None
-    zones: Mapping[int, str] = field(default_factory=dict)
+    movable: RangeSet = field(default_factory=RangeSet)
+    boot: BootMemory | None = None
+    forecast: Placement | None = None
+    forecast_problem: str = ""
+    cma: bool = False
+    logs_placement: bool = True
+    tools_obstacle: str = ""
 
     @property
     def ram(self) -> RangeSet:
@@ -291,7 +329,9 @@ class Observation:
 class Verdict:
     """What is so, and what says so. `reason` names no address: it is read by everyone.
 
-    `danger` marks a reboot image over memory that is offline or gone, as opposed to movable.
+    `risks`: the parts of a reboot image that lie where they must not. `danger` marks one that would
+    not start: its memory, or memory that it counts on, is offline or gone already, or its kernel is
+    misaligned; as opposed to memory that can go.
     """
 
     state: State
@@ -299,14 +339,33 @@ class Verdict:
     proof: str = ""
     drift: Drift = field(default_factory=Drift)
     danger: bool = False
+    risks: tuple[Risk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A load through kexec-tools: into memory below this address.
+
+    `hidden`: hot-added memory, which the next kernel is not to be told of. kexec-tools would list
+    it as boot memory, and a kernel that finds it gone dies; left out, it is found through ACPI, as
+    after kexec_file_load(2).
+    """
+
+    below: int
+    hidden: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load this image. `endangers`: the present state is worse than a moment unarmed."""
+    """Load this image. `endangers`: the present state is worse than a moment unarmed.
+
+    `detour`: None = by kexec_file_load(2). `cma`: by that and into CMA, where it finds room there.
+    """
 
     why: str
     endangers: bool = False
+    detour: Detour | None = None
+    cma: bool = False
 
 
 @dataclass(frozen=True, slots=True)

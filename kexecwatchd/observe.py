@@ -13,13 +13,36 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from kexecwatchd import bootmemory
 from kexecwatchd.addresses import without_addresses
-from kexecwatchd.kernel import acpi_memory, cpus, crash_cmdline, elfcorehdr, iomem, kexec_state
+from kexecwatchd.kernel import (
+    acpi_memory,
+    cpus,
+    crash_cmdline,
+    elfcorehdr,
+    iomem,
+    kexec_state,
+    meminfo,
+    zoneinfo,
+)
 from kexecwatchd.kernel.blocks import BlockReader
 from kexecwatchd.kernel.kcore import Kcore
+from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG, KEXEC_FILE_NO_CMA
 from kexecwatchd.kernel.kexec_state import KexecState
 from kexecwatchd.ledger import Ledger
-from kexecwatchd.model import Blocks, CoreHeader, Drift, MemoryMap, Observation
+from kexecwatchd.loaders import kexec_tools
+from kexecwatchd.model import (
+    MOVABLE,
+    Blocks,
+    BootMemory,
+    CoreHeader,
+    Drift,
+    ImageFiles,
+    MemoryMap,
+    Observation,
+)
+from kexecwatchd.outlook import Outlook
+from kexecwatchd.ranges import RangeSet
 
 # How much of the crash region's end identifies the image: x86 places purgatory (with the digests
 # of all segments) and the command line there, arm64 the device tree with its random seeds.
@@ -39,6 +62,8 @@ class Observer:
         self._root = root
         self._machine = machine or platform.machine()
         self._blocks = BlockReader(root)
+        self._outlook = Outlook(root, self._machine)
+        self._boot: BootMemory | None = None
 
     def blocks(self, changed: Iterable[int] | None) -> Blocks:
         """The memory blocks, with the states of `changed` (None: all) read afresh.
@@ -47,23 +72,32 @@ class Observer:
         """
         return self._blocks.read(changed)
 
-    def look(self, ledger: Ledger, changed: Iterable[int] | None = None) -> Observation:
+    def look(
+        self,
+        ledger: Ledger,
+        changed: Iterable[int] | None = None,
+        reboot_files: ImageFiles | None = None,
+    ) -> Observation:
         """Everything. `changed`: the blocks to read afresh besides new ones; None means all.
+        `reboot_files`: where these would land is to be told too.
 
         The parts are read one after the other; when the memory map moved meanwhile they do not
         belong together, and everything is read again. Under a storm without end the last try
         stands: the next look is close.
         """
         for _ in range(CONSISTENT_TRIES):
-            seen = self._look_once(ledger, changed)
+            seen = self._look_once(ledger, changed, reboot_files)
             if seen.map is None or self._memory_map()[0] == seen.map:
                 break
         return seen
 
-    def _look_once(self, ledger: Ledger, changed: Iterable[int] | None) -> Observation:
+    def _look_once(
+        self, ledger: Ledger, changed: Iterable[int] | None, reboot_files: ImageFiles | None
+    ) -> Observation:
         try:
-            blocks, held = self._look_at_blocks(ledger, changed)
+            blocks, movable = self._look_at_blocks(ledger, changed)
             state = self._kexec_state(ledger)
+            cma = meminfo.has_cma(self._root)
         except (OSError, ValueError) as error:
             self._blocks = BlockReader(self._root)
             problem = f"the kernel's state cannot be read: {without_addresses(str(error))}"
@@ -82,22 +116,37 @@ class Observer:
             limit_panic=state.limit_panic,
             limit_reboot=state.limit_reboot,
             acpi_memory=acpi_memory.memory_present(self._root),
-            zones={n: self._blocks.zone(n) for n in held},
+            movable=movable,
+            boot=self._boot_memory(),
+            cma=cma and not ledger.refused_flags & (KEXEC_FILE_DEBUG | KEXEC_FILE_NO_CMA),
+            logs_placement=not ledger.refused_flags & KEXEC_FILE_DEBUG,
+            tools_obstacle=kexec_tools.obstacle(self._root),
         )
+        if memory is not None and reboot_files is not None:
+            seen = self._outlook.add(seen, memory, reboot_files)
         if memory is None or not state.crash_loaded:
             return seen
-        return self._with_header(seen, memory, state, ledger.crash.elfcorehdr)
+        placement = ledger.crash.placement
+        hint = placement.elfcorehdr if placement else None
+        return self._with_header(seen, memory, state, hint)
 
     def _look_at_blocks(
         self, ledger: Ledger, changed: Iterable[int] | None
-    ) -> tuple[Blocks, tuple[int, ...]]:
-        """All blocks, and the numbers of those that hold the reboot image, read afresh."""
+    ) -> tuple[Blocks, RangeSet]:
+        """All blocks, those that hold the reboot image read afresh, and the movable memory."""
+        spans = zoneinfo.movable_spans(self._root)
         blocks = self._blocks.read(changed)
-        segments = ledger.reboot.segments
-        held = blocks.covering(segments) if segments else ()
+        placement = ledger.reboot.placement
+        held = blocks.covering(placement.ranges) if placement else ()
         if changed is not None and held:
             blocks = self._blocks.read(held)
-        return blocks, held
+        candidates = blocks.covering(spans - blocks.offline)
+        movable = RangeSet(
+            blocks.span(n)
+            for n in candidates
+            if n in blocks.by_number and self._blocks.zone(n) == MOVABLE
+        )
+        return blocks, movable
 
     def _kexec_state(self, ledger: Ledger) -> KexecState:
         """What is loaded; a crash image that we know of is not taken to be gone at first sight.
@@ -110,6 +159,12 @@ class Observer:
             time.sleep(KERNEL_UPDATE)
             state = kexec_state.read(self._root)
         return state
+
+    def _boot_memory(self) -> BootMemory | None:
+        """Recorded once, so read once."""
+        if self._boot is None:
+            self._boot = bootmemory.read(self._root, kexec_state.boot_id(self._root))
+        return self._boot
 
     def _memory_map(self) -> tuple[MemoryMap | None, str]:
         try:

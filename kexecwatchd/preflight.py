@@ -34,12 +34,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """An open kernel and initrd. Signatures name the exact state of each file."""
+    """An open kernel and initrd. Signatures name the exact state of each file; the kernel must be
+    loaded to a multiple of `kernel_alignment` bytes."""
 
     kernel_fd: int
     initrd_fd: int | None
     kernel_signature: str
     initrd_signature: str
+    kernel_alignment: int = 1
 
 
 @contextlib.contextmanager
@@ -64,7 +66,7 @@ def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) 
                 raise Refused(f"{paths.initrd}: {error}") from error
         if image is ImageName.CRASH:
             _check_room(boot, initrd_fd, seen)
-        yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature)
+        yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature, boot.alignment or 1)
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> tuple[int, str]:

@@ -8,10 +8,12 @@ nothing is done, why not.
 
 from __future__ import annotations
 
-from kexecwatchd.config import Config, ImageConfig
+from kexecwatchd import avoid, hazards
+from kexecwatchd.config import Config, ImageConfig, RebootConfig
 from kexecwatchd.judge import NO_MEMORY_HOTPLUG, describe, judge
 from kexecwatchd.ledger import INTERRUPTED, LOAD_FAILED, ImageRecord, Ledger, Pair
 from kexecwatchd.model import (
+    Detour,
     Drift,
     ImageName,
     Load,
@@ -21,6 +23,7 @@ from kexecwatchd.model import (
     Step,
     Unload,
     Verdict,
+    WhenUnsafe,
 )
 
 
@@ -82,8 +85,9 @@ def _forgotten(record: ImageRecord) -> ImageRecord:
             "last_error": "" if taken_away else record.last_error,
             "ram": None,
             "online": None,
-            "segments": None,
-            "elfcorehdr": None,
+            "placement": None,
+            "below": None,
+            "cma": False,
             "fingerprint": "",
             "intent": None,
             "owed": owed,
@@ -111,8 +115,9 @@ def _after_interruption(image: ImageName, seen: Observation, record: ImageRecord
             "pair": intent.pair,
             "ram": intent.ram | (record.ram or intent.ram) | seen.ram,
             "online": intent.online | (record.online or intent.online) | seen.online,
-            "segments": None,
-            "elfcorehdr": None,
+            "placement": None,
+            "below": None,
+            "cma": False,
             "fingerprint": fingerprint,
             "intent": None,
             "owed": "" if fingerprint else INTERRUPTED,
@@ -131,8 +136,9 @@ def _first_sight(seen: Observation, record: ImageRecord, fingerprint: str) -> Im
             "pair": None,
             "ram": seen.ram,
             "online": seen.online,
-            "segments": None,
-            "elfcorehdr": None,
+            "placement": None,
+            "below": None,
+            "cma": False,
             "fingerprint": fingerprint,
             "owed": "",
             "uncured": Drift(),
@@ -159,35 +165,59 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
     if config.mode is Mode.OBSERVE:
         return Step(image, verdict, held="mode is observe")
     if verdict.danger:
-        forbidden = _not_permitted(image, seen)
-        if forbidden:
-            return Step(image, verdict, held=f"it cannot be unloaded: {forbidden}")
-        return Step(image, verdict, Unload(verdict.reason))
-    wanted = _load_wanted(image, seen, record, config, verdict)
-    if not isinstance(wanted, Load):
+        return _unload(image, seen, verdict)
+    wanted = _wanted(image, seen, record, config, verdict)
+    if isinstance(wanted, Unload):
+        return _unload(image, seen, verdict)
+    if isinstance(wanted, Load):
+        wanted = permitted(wanted, image, seen, record, config)
+    if isinstance(wanted, str):
         return Step(image, verdict, held=wanted)
-    obstacle = obstacle_to_load(image, seen, config)
-    if obstacle:
-        return Step(image, verdict, held=obstacle)
     return Step(image, verdict, wanted)
 
 
-def _load_wanted(
+def _unload(image: ImageName, seen: Observation, verdict: Verdict) -> Step:
+    forbidden = _not_permitted(image, seen)
+    if forbidden:
+        return Step(image, verdict, held=f"it cannot be unloaded: {forbidden}")
+    return Step(image, verdict, Unload(verdict.reason))
+
+
+def permitted(
+    load: Load, image: ImageName, seen: Observation, record: ImageRecord, config: ImageConfig
+) -> Load | str:
+    """The load, by the way that is safe for it; or why it is not done."""
+    obstacle = obstacle_to_load(image, seen, config)
+    if obstacle:
+        return obstacle
+    pair = pair_of(config)
+    if isinstance(config, RebootConfig) and pair is not None:
+        return avoid.route(load, pair, seen, record, config.when_unsafe)
+    return load
+
+
+def _wanted(
     image: ImageName,
     seen: Observation,
     record: ImageRecord,
     config: ImageConfig,
     verdict: Verdict,
-) -> Load | str:
-    """The load that the verdict calls for, or why none is ("" when all is well)."""
+) -> Load | Unload | str:
+    """What the verdict calls for, or why nothing is done ("" when all is well)."""
     if verdict.state in (State.ABSENT, State.FAILED):
         why = record.owed or ("none is loaded" if config.mode is Mode.ENSURE else "")
         if not why:
             return ""
-        if _lands_offline(seen, record):
-            return "the kernel would put it into the same memory again, part of which is offline"
         # Without a crash image the machine is unarmed as it is: a load cannot make that worse.
         return Load(why, endangers=image is ImageName.CRASH)
+    if isinstance(config, RebootConfig):
+        if verdict.state is State.UNSAFE:
+            return _better_place(seen, record, config, verdict)
+        if verdict.state is State.UNKNOWN and record.ours and pair_of(config) is not None:
+            # Where it lies is not known; kexec-tools would say.
+            way = avoid.detour(seen, record) if hazards.unsafe_memory(seen) else ""
+            if isinstance(way, Detour):
+                return Load(f"{verdict.reason}; by kexec-tools, which say where", detour=way)
     if record.owed:
         return Load(record.owed)
     if record.ours and config.files is not None and record.pair != pair_of(config):
@@ -201,16 +231,27 @@ def _load_wanted(
         if not record.ours and config.cmdline and NO_MEMORY_HOTPLUG in config.cmdline.split():
             return Load(f"the command line of someone else's lacks {NO_MEMORY_HOTPLUG}")
         return f"add {NO_MEMORY_HOTPLUG} to [crash] cmdline and reload the configuration"
-    if verdict.state is State.UNSAFE:
-        return "a new load would land in the same memory"
     return ""
 
 
-def _lands_offline(seen: Observation, record: ImageRecord) -> bool:
-    landing = record.landing
-    return (
-        landing is not None and landing.ram == seen.ram and not seen.online.covers(landing.segments)
-    )
+def _better_place(
+    seen: Observation, record: ImageRecord, config: RebootConfig, verdict: Verdict
+) -> Load | Unload | str:
+    """For a reboot image in memory that can go away, but is there now."""
+    pair = pair_of(config)
+    if pair is not None:
+        if avoid.known_safe(pair, seen, record):
+            return Load(verdict.reason)
+        if avoid.cma_may_help(seen, record) and not record.cma:
+            return Load(verdict.reason, cma=True)
+        way = avoid.detour(seen, record)
+        if isinstance(way, Detour):
+            if record.failures and config.when_unsafe is WhenUnsafe.REFUSE:
+                return Unload(verdict.reason)  # it did not help at once; it is tried again
+            return Load(f"{verdict.reason}; by kexec-tools, elsewhere", detour=way)
+    if config.when_unsafe is WhenUnsafe.GUARD:
+        return "kept, as when_unsafe asks: it is unloaded the moment its memory goes offline"
+    return Unload(verdict.reason)
 
 
 def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -> str:

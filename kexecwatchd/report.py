@@ -52,7 +52,11 @@ class ImageStatus(_Frozen):
     loaded: bool
     foreign: bool = Field(description="loaded by someone else")
     degraded: str = Field("", description="loaded, but not from the configured files: why")
-    proof: str = Field("", description="what the verdict rests on: read-back, placement or ledger")
+    proof: str = Field(
+        "",
+        description="what the verdict rests on: read-back, placement (the kernel's log), loader,"
+        " prediction, ledger or boot memory",
+    )
     since: float = Field(0, description="when the state became what it is")
     drift: DriftSizes = DriftSizes()
     load_count: int = Field(0, description="successful loads since boot")
@@ -64,8 +68,8 @@ class ImageStatus(_Frozen):
     next_try: float = Field(0, description="when that is due; 0 = nothing planned")
     start_obstacle: str = Field(
         "",
-        description="why kexecwatchctl exec would refuse to start it; empty = nothing is known"
-        " against it, and always for the crash image",
+        description="why kexecwatchctl exec would refuse to start it; empty = it would not,"
+        " and always for the crash image",
     )
 
 
@@ -92,6 +96,23 @@ class AddressRange(_Frozen):
     end: str
 
 
+class RiskDetails(_Frozen):
+    """What of a segment lies where it must not."""
+
+    hazard: str = Field(
+        description="gone, offline, misaligned, movable, driver-managed or hot-added"
+    )
+    parts: list[AddressRange]
+    memory_blocks: list[int] = Field(description="the N of memoryN in /sys/devices/system/memory")
+
+
+class SegmentDetails(AddressRange):
+    """Where a part of an image is copied to when it starts."""
+
+    name: str = Field("", description="what is in it, where that is known")
+    risks: list[RiskDetails] = []
+
+
 class ImageDetails(_Frozen):
     """An image's addresses."""
 
@@ -99,7 +120,15 @@ class ImageDetails(_Frozen):
     missing: list[AddressRange] = []
     extra: list[AddressRange] = []
     missing_notes: list[str] = []
-    segments: list[AddressRange] = []
+    segments: list[SegmentDetails] = []
+    placed_by: str = Field(
+        "",
+        description="who says where the segments are: log (the kernel), loader (kexec-tools) or"
+        " prediction (the kernel's rules)",
+    )
+    prediction: str = Field(
+        "", description="whether the kernel's log of the last load agrees or disagrees with them"
+    )
     elfcorehdr: str = Field("", description="where the header was found")
 
 

@@ -20,10 +20,11 @@ def obstacle_to_start(verdict: Verdict, settings: RebootConfig) -> str:
         # In memory that can go away; at this moment it is there.
         return "" if settings.when_unsafe is WhenUnsafe.GUARD else verdict.reason
     if verdict.state is State.UNKNOWN:
-        return "nothing proves that all of its memory is still there"
+        return f"nothing proves that it would start: {verdict.reason}"
     return verdict.reason
 
 
-def known_bad(verdict: Verdict, settings: RebootConfig) -> str:
-    """Why the reboot image must not be started; "" also where nothing is known of it."""
-    return "" if verdict.state is State.UNKNOWN else obstacle_to_start(verdict, settings)
+def known_bad(verdict: Verdict) -> str:
+    """Why the reboot image would not start; "" also where nothing is known of it, and where its
+    memory can go but is there at this moment."""
+    return verdict.reason if verdict.danger else ""

@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kexecwatchd import __version__
 from kexecwatchd.config import RebootConfig
 from kexecwatchd.ledger import ImageRecord, Ledger
-from kexecwatchd.model import Drift, ImageName, Load, Mode, Observation, State, Step, Unload
+from kexecwatchd.model import (
+    Drift,
+    ImageName,
+    Load,
+    Mode,
+    Observation,
+    Risk,
+    Segment,
+    State,
+    Step,
+    Unload,
+)
 from kexecwatchd.ranges import Range, RangeSet
 from kexecwatchd.report import (
     AddressRange,
@@ -17,6 +29,8 @@ from kexecwatchd.report import (
     ImageDetails,
     ImageStatus,
     LastLoad,
+    RiskDetails,
+    SegmentDetails,
     Status,
 )
 from kexecwatchd.startcheck import obstacle_to_start
@@ -137,14 +151,36 @@ def details(known: Known) -> Details:
 
 def _details(known: Known, step: Step) -> ImageDetails:
     drift: Drift = step.verdict.drift
+    record = known.ledger.of(step.image)
+    placement = record.placement
     header = known.seen.header if step.image is ImageName.CRASH else None
     return ImageDetails(
         image=step.image,
         missing=_addresses(drift.missing),
         extra=_addresses(drift.extra),
         missing_notes=list(drift.missing_notes),
-        segments=_addresses(known.ledger.of(step.image).segments or RangeSet()),
+        segments=[_segment(s, step.verdict.risks) for s in placement.segments] if placement else [],
+        placed_by=placement.source.value if placement else "",
+        prediction=record.prediction.value,
         elfcorehdr=f"{header.address:#x}" if header else "",
+    )
+
+
+def _segment(segment: Segment, risks: Sequence[Risk]) -> SegmentDetails:
+    where = _address(segment.range)
+    return SegmentDetails(
+        start=where.start,
+        end=where.end,
+        name=segment.name,
+        risks=[
+            RiskDetails(
+                hazard=risk.hazard.value,
+                parts=_addresses(risk.part),
+                memory_blocks=list(risk.blocks),
+            )
+            for risk in risks
+            if risk.segment == segment
+        ],
     )
 
 

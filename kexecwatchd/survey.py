@@ -14,8 +14,9 @@ from kexecwatchd.kernel import kexec_state, nodes
 from kexecwatchd.kernel.blocks import BlockReader
 from kexecwatchd.ledger import Ledger
 from kexecwatchd.memorypicture import MemoryPicture, Survey, picture_of
-from kexecwatchd.model import Observation, Segment
+from kexecwatchd.model import ImageName, Observation, Segment
 from kexecwatchd.observe import Observer
+from kexecwatchd.reconcile import recognise
 
 
 class SurveyError(Exception):
@@ -37,17 +38,19 @@ def survey(root: Path = Path("/"), machine: str = "") -> MemoryPicture:
         raise SurveyError(f"the machine's memory cannot be looked at: {error}") from error
     if seen.map is None:
         raise SurveyError(seen.problem)
-    reboot = _reboot_segments(known) if seen.reboot_loaded else ()
-    # Not known yet: what was there at boot (boot_ram), which memory a driver manages
-    # (driver_managed), and where the segments of the crash image are (crash_segments).
+    # What the ledger says is of what is loaded now, or of nothing.
+    known = recognise(seen, known)
+    reboot = _segments(known, ImageName.REBOOT)
     return picture_of(
         Survey(
             memory=seen.map,
             blocks=seen.blocks,
             zones=_zones(root, seen),
             nodes=on_node,
+            boot_ram=seen.boot.ram if seen.boot else None,
             crash_loaded=seen.crash_loaded,
             reboot_loaded=seen.reboot_loaded,
+            crash_segments=_segments(known, ImageName.CRASH),
             reboot_segments=reboot,
             header=seen.header,
             drift=seen.drift,
@@ -63,12 +66,13 @@ def _notes(seen: Observation, reboot: tuple[Segment, ...]) -> Iterator[str]:
         yield f"what the crash image lists: {seen.header_problem}"
     if not seen.blocks.size:
         yield "which memory is offline or movable: the kernel shows no memory blocks"
-    yield "which memory was hot-added"
+    if seen.boot is None:
+        yield "which memory was hot-added: kexecwatchd has not recorded what was there at boot"
 
 
-def _reboot_segments(known: Ledger) -> tuple[Segment, ...]:
-    """As the daemon noted them: without names, and those side by side as one."""
-    return tuple(Segment(r.start, r.size) for r in known.reboot.segments or ())
+def _segments(known: Ledger, image: ImageName) -> tuple[Segment, ...]:
+    placement = known.of(image).placement
+    return placement.segments if placement else ()
 
 
 def _zones(root: Path, seen: Observation) -> Mapping[int, str]:

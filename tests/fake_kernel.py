@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kexecwatchd.kernel.kexec_file import (
     KEXEC_FILE_DEBUG,
+    KEXEC_FILE_NO_CMA,
     KEXEC_FILE_ON_CRASH,
     KEXEC_FILE_UNLOAD,
 )
@@ -81,6 +82,7 @@ class Call:
 @dataclass
 class FakeKernel:
     """`debug`: knows KEXEC_FILE_DEBUG (6.8). `crash_hotplug`: updates elfcorehdr itself (6.6).
+    `cma`: memory that reboot images are put into first, bottom-up; its flag is known (6.17).
     `acpi`: DIMMs show as ACPI memory devices. `tools`: kexec-tools are installed.
 
     `uevent(subsystem, action, name)` is told each event. `while_loading(image)` runs inside each
@@ -104,6 +106,7 @@ class FakeKernel:
     calls: list[Call] = field(default_factory=list)
     ram: RangeSet = BOOT_RAM
     driver_managed: RangeSet = field(default_factory=RangeSet)
+    cma: Range | None = None
     region: Range | None = CRASH_REGION
     blocks: dict[int, str] = field(default_factory=dict)
     zones: dict[int, str] = field(default_factory=dict)
@@ -115,6 +118,8 @@ class FakeKernel:
         populate(
             self.root,
             {
+                "proc/meminfo": f"CmaTotal: {self.cma.size >> 10 if self.cma else 0} kB\n",
+                "proc/cmdline": f"{CMDLINE}\n",
                 "proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu vme\n\n",
                 "proc/sys/kernel/random/boot_id": "a-boot\n",
                 "proc/sys/kernel/osrelease": "6.12.48\n",
@@ -210,6 +215,20 @@ class FakeKernel:
         zone = self.zones.get(number, "Normal")
         place = f"sys/devices/system/memory/memory{number}"
         populate(self.root, {f"{place}/state": state + "\n", f"{place}/valid_zones": zone + "\n"})
+        self._show_zones()
+
+    def _show_zones(self) -> None:
+        """/proc/zoneinfo, the Movable zone alone: from the first of its blocks to the last."""
+        movable = [
+            n for n, s in self.blocks.items() if s == "online" and self.zones.get(n) == "Movable"
+        ]
+        text = "Node 0, zone  Movable\n"
+        pages = BLOCK // os.sysconf("SC_PAGE_SIZE")
+        if movable:
+            spanned = (max(movable) - min(movable) + 1) * pages
+            text += f"  spanned  {spanned}\n  present  {len(movable) * pages}\n"
+            text += f"  start_pfn:           {min(movable) * pages}\n"
+        populate(self.root, {"proc/zoneinfo": text})
 
     def set_state(self, number: int, state: str) -> None:
         """online or offline, with its event, and with the kernel's own update before it."""
@@ -236,6 +255,7 @@ class FakeKernel:
         """The end of a removal: `remove` for each block; /proc/iomem follows in leave_map."""
         for number in range(first, first + count):
             del self.blocks[number]
+            self._show_zones()
             shutil.rmtree(self.path(f"sys/devices/system/memory/memory{number}"))
             self.uevent("memory", "remove", f"memory{number}")
 
@@ -295,7 +315,7 @@ class FakeKernel:
             if image == "crash":
                 self.set_loaded("crash", False)
             self.while_loading(image)
-            self._load(image, kernel_fd, initrd_fd, cmdline, bool(flags & KEXEC_FILE_DEBUG))
+            self._load(image, kernel_fd, initrd_fd, cmdline, flags)
         except OSError as error:
             self.calls.append(Call(image, False, cmdline, error.errno or 0))
             raise
@@ -322,13 +342,16 @@ class FakeKernel:
             self.write(f"proc/sys/kernel/{name}", f"{limit - 1}\n")
         if flags & KEXEC_FILE_DEBUG and not self.debug:
             raise OSError(errno.EINVAL, "unknown flag")
+        if flags & KEXEC_FILE_NO_CMA and not self.cma:
+            raise OSError(errno.EINVAL, "unknown flag")
         if self.busy:
             self.busy -= 1
             raise OSError(errno.EBUSY, "locked")
 
     def _load(
-        self, image: str, kernel_fd: int, initrd_fd: int | None, cmdline: str, debug: bool
+        self, image: str, kernel_fd: int, initrd_fd: int | None, cmdline: str, flags: int
     ) -> None:
+        debug = bool(flags & KEXEC_FILE_DEBUG)
         error = self.errors.pop(0) if self.errors else 0
         if error:
             raise OSError(error, os.strerror(error))
@@ -341,7 +364,7 @@ class FakeKernel:
         if image == "crash":
             self._place_crash(kernel, initrd, cmdline, debug)
         else:
-            self._place_reboot(initrd, debug)
+            self._place_reboot(initrd, debug, no_cma=bool(flags & KEXEC_FILE_NO_CMA))
         self.set_loaded(image, True)
 
     def _place_crash(self, kernel: bytes, initrd: bytes, cmdline: str, debug: bool) -> None:
@@ -360,10 +383,20 @@ class FakeKernel:
             )
             self._log_segments(RangeSet([Range(self.region.end - 4096, self.region.end)]), 1)
 
-    def _place_reboot(self, initrd: bytes, debug: bool) -> None:
-        """Top-down in the highest System RAM, driver-managed memory left out."""
-        self.segments = self._highest(self.ram - self.driver_managed, initrd)
+    def _place_reboot(self, initrd: bytes, debug: bool, no_cma: bool = True) -> None:
+        """In CMA; or top-down in the highest System RAM, driver-managed memory left out."""
+        held = self.segments if self.loaded("reboot") else RangeSet()
+        placed = self._highest(self.ram - self.driver_managed, initrd)
+        size = placed.size
+        free = RangeSet([self.cma]) - held if self.cma and not no_cma else RangeSet()
+        roomy = [r for r in free if r.size >= size]
+        self.segments = RangeSet.of((roomy[0].start, roomy[0].start + size)) if roomy else placed
         if debug:
+            self.log("kexec_file: kernel: 00000000 kernel_size: 0x1000")
+            if roomy:
+                # Named in CMA alone, where it matters: elsewhere a real one is aligned.
+                start = self.segments.ranges[0].start
+                self.log(f"kexec-bzImage64: Loaded 64bit kernel at 0x{start:x} bufsz=0x1 memsz=0x1")
             self._log_segments(self.segments, 0)
 
     def _highest(self, allowed: RangeSet, initrd: bytes) -> RangeSet:

@@ -47,14 +47,13 @@ async def run(args: argparse.Namespace) -> ExitCode:
 
 def _refusal(image: ImageStatus) -> str:
     why = image.start_obstacle
-    if image.reason != why:
-        why += f" ({image.reason})"
     lines = [f"the reboot image is not started: {why}"]
     if image.next_step:
         lines.append(f"  what kexecwatchd does next:   {image.next_step}")
     lines += [
         "  what it knows of the image:   kexecwatchctl status",
-        "  reboot through the firmware:  systemctl reboot",
+        # Plain `systemctl reboot` would start the image that is loaded (systemd 254 and later).
+        "  reboot through the firmware:  SYSTEMCTL_SKIP_AUTO_KEXEC=1 systemctl reboot",
     ]
     return "\n".join(lines)
 

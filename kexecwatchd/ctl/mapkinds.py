@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from kexecwatchd.memorypicture import BlockRun, MemoryPicture, range_of, ranges_of
-from kexecwatchd.model import BlockState, ImageName
+from kexecwatchd.model import MOVABLE, BlockState, ImageName
 from kexecwatchd.ranges import Range, RangeSet
 
 
@@ -110,7 +110,7 @@ def _by_kind(picture: MemoryPicture, ram: RangeSet) -> dict[Kind, RangeSet]:
         Kind.EXTRA: ranges_of(picture.extra) - ram,
         Kind.NO_BLOCK: ram - RangeSet(r for _, r in runs) if picture.block_size else RangeSet(),
         Kind.OFFLINE: RangeSet(r for run, r in runs if run.state is not BlockState.ONLINE),
-        Kind.MOVABLE: RangeSet(r for run, r in online if run.zone == "Movable"),
+        Kind.MOVABLE: RangeSet(r for run, r in online if run.zone == MOVABLE),
         Kind.DRIVER: RangeSet(range_of(r) for r in picture.ranges if r.driver_managed),
         Kind.HOT_ADDED: RangeSet(r for run, r in runs if run.hot_added),
         Kind.PLAIN: ram,

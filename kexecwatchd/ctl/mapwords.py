@@ -10,7 +10,7 @@ from kexecwatchd.ctl.mapkinds import span_of
 from kexecwatchd.ctl.maplayout import Layout
 from kexecwatchd.ctl.text import counted
 from kexecwatchd.memorypicture import BlockRun, MemoryPicture, range_of, ranges_of
-from kexecwatchd.model import BlockState, Hazard, ImageName
+from kexecwatchd.model import MOVABLE, BlockState, Hazard, ImageName
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.report import AddressRange
 from kexecwatchd.sizes import human
@@ -18,6 +18,7 @@ from kexecwatchd.sizes import human
 _PLACES = {
     Hazard.GONE: "in memory that is GONE",
     Hazard.OFFLINE: "in offline memory",
+    Hazard.MISALIGNED: "where its kernel cannot start",
     Hazard.MOVABLE: "in movable memory",
     Hazard.DRIVER_MANAGED: "in driver-managed memory",
     Hazard.HOT_ADDED: "in hot-added memory",
@@ -103,7 +104,7 @@ def _memory(picture: MemoryPicture) -> str:
 
 
 def _is_movable(state: BlockState, zone: str) -> bool:
-    return state is BlockState.ONLINE and zone == "Movable"
+    return state is BlockState.ONLINE and zone == MOVABLE
 
 
 def _crash_image(picture: MemoryPicture) -> Sentence:

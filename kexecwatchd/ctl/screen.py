@@ -18,6 +18,7 @@ from kexecwatchd.report import (
     DriftSizes,
     ImageDetails,
     ImageStatus,
+    SegmentDetails,
     Status,
 )
 from kexecwatchd.sizes import human
@@ -31,6 +32,11 @@ _VERDICTS = {
     State.ABSENT: "is not loaded",
     State.UNKNOWN: "cannot be judged",
     State.FAILED: "could not be loaded",
+}
+_PLACED_BY = {
+    "log": ", as the kernel's log says",
+    "loader": ", as kexec-tools chose",
+    "prediction": ", by the kernel's rules",
 }
 _MODES = {
     Mode.ENSURE: "ensure: one is to be loaded, and kept right",
@@ -133,7 +139,8 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
         yield _Fact("elfcorehdr", f"at {details.elfcorehdr}")
     if details and details.segments:
         count = counted(len(details.segments), "segment")
-        yield _Fact("placement", f"{count} at", items=listed(details.segments))
+        how = _PLACED_BY.get(details.placed_by, "")
+        yield _Fact("placement", f"{count}{how}", items=_segments(details.segments))
     yield _Fact("last load", _last_load(image, now))
     if image.last_action:
         yield _Fact("last action", f"{image.last_action}{_when(image.last_action_at, now)}")
@@ -143,6 +150,19 @@ def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iter
         yield _start(image)
     if image.next_step or image.next_try:
         yield _Fact("next", (image.next_step or "load it") + _countdown(image.next_try, now))
+
+
+def _segments(segments: Sequence[SegmentDetails]) -> list[str]:
+    """A line each: place, size, what it is, and what is wrong with the place."""
+    lines = []
+    for segment, line in zip(segments, listed(segments, most=len(segments)), strict=True):
+        risks = [
+            f"{risk.hazard} ({', '.join(f'memory{n}' for n in risk.memory_blocks)})"
+            for risk in segment.risks
+        ]
+        parts = [line, segment.name, f"! {', '.join(risks)}" if risks else ""]
+        lines.append("  ".join(part for part in parts if part))
+    return lines
 
 
 def _drift(image: ImageStatus, details: ImageDetails | None) -> Iterator[_Fact]:

@@ -24,14 +24,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def listed(ranges: Sequence[AddressRange]) -> list[str]:
-    """A line for each range, with its size; of many only the first, and how many more there are."""
-    shown = [f"{r.start}-{r.end}" for r in ranges[:_MOST_RANGES]]
-    sizes = [human(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:_MOST_RANGES]]
+def listed(ranges: Sequence[AddressRange], most: int = _MOST_RANGES) -> list[str]:
+    """A line for each range, with its size; of more than `most` only the first, and how many more
+    there are."""
+    shown = [f"{r.start}-{r.end}" for r in ranges[:most]]
+    sizes = [human(int(r.end, 16) - int(r.start, 16) + 1) for r in ranges[:most]]
     longest = max(map(len, shown), default=0)
     lines = [f"{s:<{longest}}  {held}" for s, held in zip(shown, sizes, strict=True)]
-    if len(ranges) > _MOST_RANGES:
-        lines.append(f"and {len(ranges) - _MOST_RANGES} more: all of them with --json")
+    if len(ranges) > most:
+        lines.append(f"and {len(ranges) - most} more: all of them with --json")
     return lines
 
 

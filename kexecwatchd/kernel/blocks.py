@@ -24,6 +24,7 @@ class BlockReader:
         self._directory = root / "sys/devices/system/memory"
         self._size = 0
         self._known: dict[int, Block] = {}
+        self._zones: dict[int, str] = {}
 
     def read(self, changed: Iterable[int] | None) -> Blocks:
         """All blocks, in the order of their numbers.
@@ -33,7 +34,7 @@ class BlockReader:
         Raises OSError, or ValueError where block_size_bytes is no number.
         """
         if changed is None or not self._size:
-            self._known = {}
+            self._known, self._zones = {}, {}
             self._size = self._read_size()
         if not self._size:
             return Blocks(size=0, by_number={})
@@ -44,6 +45,7 @@ class BlockReader:
             # A failed offline sends no event, so this state is never to be relied on.
             if not block or number in stale or block.state is BlockState.GOING_OFFLINE:
                 block = self._read_block(number)
+                self._zones.pop(number, None)  # it changes only while a block is offline
             if block:
                 known[number] = block
         self._known = known
@@ -51,12 +53,18 @@ class BlockReader:
 
     def zone(self, number: int) -> str:
         """The first word of valid_zones: of an online block its zone, or "none" where it spans
-        several; of an offline one the zone it would get. "" where it cannot be read."""
+        several; of an offline one the zone it would get. "" where it cannot be read.
+
+        Remembered until `read` reads the block afresh."""
+        known = self._zones.get(number)
+        if known is not None:
+            return known
         try:
             words = _read(self._directory / f"memory{number}/valid_zones").split()
         except OSError:
             return ""
-        return words[0] if words else ""
+        self._zones[number] = words[0] if words else ""
+        return self._zones[number]
 
     def _read_size(self) -> int:
         """Bytes; 0 where there is no such file."""

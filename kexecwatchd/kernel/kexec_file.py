@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kexec_file_load(2): the one place that loads and unloads images.
+"""kexec_file_load(2): loads images from files, and unloads them, whoever loaded them.
 
 Each call blocks for up to seconds (it reads and hashes the files), so it belongs into a thread; the
 interpreter runs on meanwhile. **A crash image is freed before the new files are read**: after any
@@ -20,6 +20,7 @@ KEXEC_FILE_UNLOAD = 0x1
 KEXEC_FILE_ON_CRASH = 0x2
 KEXEC_FILE_NO_INITRAMFS = 0x4
 KEXEC_FILE_DEBUG = 0x8  # 6.8 and later; EINVAL before
+KEXEC_FILE_NO_CMA = 0x10  # 6.17 and later; EINVAL before
 
 # __NR_kexec_file_load of each architecture's system call table.
 SYSCALL_NUMBERS = {
@@ -77,7 +78,7 @@ _NO_HOLE = {
 def load(kernel_fd: int, initrd_fd: int | None, cmdline: str, flags: int) -> None:
     """Load an image from open, readable, regular files; their positions do not matter.
 
-    `flags`: of KEXEC_FILE_ON_CRASH and KEXEC_FILE_DEBUG. Without an initrd
+    `flags`: of KEXEC_FILE_ON_CRASH, KEXEC_FILE_DEBUG and KEXEC_FILE_NO_CMA. Without an initrd
     KEXEC_FILE_NO_INITRAMFS is added. Each call, also one that fails, uses up one of
     kernel.kexec_load_limit_*. Raises OSError (see `explain`), or ValueError for a command line with
     a NUL.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""By which rules the running kernel places a reboot image: what differs between kernels.
+"""By which rules the running kernel places a reboot image outside of CMA: what differs between
+kernels.
 
 Read from what the kernel shows of itself: names in /proc/kallsyms, and the purgatory that is built
 into it, through /proc/kcore. All of it stays the same until the next boot. The rules themselves are
@@ -66,7 +67,6 @@ def read_rules(root: Path, machine: str) -> Rules:
     if machine != "x86_64":
         raise RulesUnknown(f"only x86_64's rules were compared with a kernel, not {machine}'s")
     try:
-        _refuse_cma(root)
         symbols = _read_symbols(root)
         return Rules(
             highest_first=_WALKS_DOWN in symbols,
@@ -77,14 +77,6 @@ def read_rules(root: Path, machine: str) -> Rules:
         # Not its own text: where a read of /proc/kcore failed, that tells an address.
         reason = os.strerror(error.errno or 0)
         raise RulesUnknown(f"cannot read {error.filename or root / 'proc'}: {reason}") from error
-
-
-def _refuse_cma(root: Path) -> None:
-    """6.17 and later try CMA first (kexec_alloc_contig(), kernel/kexec_file.c); no symbol tells."""
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "CmaTotal" and value.split()[:1] != ["0"]:
-            raise RulesUnknown("there is CMA memory, which newer kernels try first")
 
 
 def _read_symbols(root: Path) -> dict[bytes, int]:

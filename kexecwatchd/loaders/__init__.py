@@ -33,14 +33,14 @@ class Call:
     """What became of one load. `error` is None when it succeeded.
 
     `seconds`: how long it took, 0 when nothing was called or only a busy lock was met. `placement`
-    is None where the loader could not tell it whole. `debug_refused`: this kernel has no
-    KEXEC_FILE_DEBUG.
+    is None where the loader could not tell it whole. `refused_flags`: those of the optional flags
+    that this kernel does not know.
     """
 
     error: LoadError | None
     seconds: float = 0.0
     placement: Placement | None = None
-    debug_refused: bool = False
+    refused_flags: int = 0
 
 
 def patiently(call: Callable[[], None], pauses: Sequence[float]) -> tuple[LoadError | None, float]:

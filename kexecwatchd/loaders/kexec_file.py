@@ -20,10 +20,11 @@ PASSING = (errno.ENOMEM, errno.EINTR, errno.EBUSY)
 
 
 def load(
-    root: Path, image: ImageName, files: Files, cmdline: str, *, debug: bool, again: bool
+    root: Path, image: ImageName, files: Files, cmdline: str, *, optional: int, again: bool
 ) -> Call:
-    """Load the image. `debug`: have the kernel log where it puts it. `again`: a busy lock may be
-    tried again; not so where each try uses up kernel.kexec_load_limit_*."""
+    """Load the image. `optional`: flags that newer kernels know (KEXEC_FILE_DEBUG, to have the
+    kernel log where it puts it; KEXEC_FILE_NO_CMA). `again`: a busy lock may be tried again; not so
+    where each try uses up kernel.kexec_load_limit_*."""
 
     def attempt(extra: int) -> tuple[LoadError | None, float]:
         def call() -> None:
@@ -34,19 +35,30 @@ def load(
         return patiently(call, BUSY_PAUSES if again else ())
 
     with contextlib.ExitStack() as stack:
-        log = _kernel_log(root, stack) if debug else None
+        log = _kernel_log(root, stack) if optional & kexec_file.KEXEC_FILE_DEBUG else None
         if log is None:
             # Nobody could read what the flag has the kernel write.
-            return Call(*attempt(0))
-        error, seconds = attempt(kexec_file.KEXEC_FILE_DEBUG)
-        if error is None:
-            return Call(None, seconds, _placement(log, image))
-        if error.number != errno.EINVAL:
-            return Call(error, seconds)
-        # Before 6.8 the flag is unknown: EINVAL, before any image is touched.
-        error, more = attempt(0)
-        refused = error is None or error.number != errno.EINVAL
-        return Call(error, seconds + more, debug_refused=refused)
+            optional &= ~kexec_file.KEXEC_FILE_DEBUG
+        seconds = 0.0
+        for extra in _ladder(optional):
+            error, more = attempt(extra)
+            seconds += more
+            # A flag that is unknown: EINVAL, before any image is touched.
+            if error is None or error.number != errno.EINVAL:
+                break
+        placed = error is None and log is not None and extra & kexec_file.KEXEC_FILE_DEBUG
+        # Where all failed alike the flags were not to blame.
+        refused = optional & ~extra if error is None or error.number != errno.EINVAL else 0
+        return Call(error, seconds, _placement(log, image) if placed and log else None, refused)
+
+
+def _ladder(optional: int) -> list[int]:
+    """The flags to try one after the other: all, then without the newest, down to none."""
+    steps = [optional]
+    for flag in (kexec_file.KEXEC_FILE_NO_CMA, kexec_file.KEXEC_FILE_DEBUG):
+        if steps[-1] & flag:
+            steps.append(steps[-1] & ~flag)
+    return steps
 
 
 def unload(image: ImageName) -> str:

@@ -48,7 +48,7 @@ _NAMES = {
 _REFUSED = re.compile(r"^kexec_load failed: (.*)$", re.MULTILINE)
 _NO_ROOM = re.compile(r"locate_hole failed|Could not find a free area .*|Invalid memory segment .*")
 # Besides those that without_addresses() knows: 2ffd1002.
-_BARE_ADDRESS = re.compile(r"\b[0-9a-f]{8,}\b")
+_BARE_ADDRESS = re.compile(r"\b[0-9a-f]{6,}\b")
 
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 _EXPLANATIONS = {
@@ -130,7 +130,7 @@ def load(root: Path, files: Files, cmdline: str, below: int, *, again: bool) -> 
 
 
 def run(program: int, arguments: Sequence[str], inherited: Sequence[int]) -> Finished:
-    """Run an open program file to its end; the one place that starts a process.
+    """Run an open program file to its end; the daemon starts no other process.
 
     `inherited`: further descriptors that it gets. Raises OSError when it cannot be started.
     """

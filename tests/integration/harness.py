@@ -26,6 +26,7 @@ from kexecwatchd.report import (
     ImageDetails,
     ImageStatus,
     LastLoad,
+    SegmentDetails,
     Status,
 )
 
@@ -59,7 +60,7 @@ _OPEN = """
 """
 
 MISSING = AddressRange(start="0x140000000", end="0x17fffffff")
-SEGMENT = AddressRange(start="0x13a53f000", end="0x13fffffff")
+SEGMENT = SegmentDetails(start="0x13a53f000", end="0x13fffffff")
 
 
 class PrivateBus:

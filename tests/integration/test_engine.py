@@ -30,7 +30,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Making:
     return make
 
 
-async def armed(w: World, crash: str = "ensure", reboot: str = "off", **pacing: float) -> World:
+async def armed(w: World, crash: str = "ensure", reboot: str = "off", **pacing: Any) -> World:
     """A machine whose images we loaded long ago."""
     await w.start(w.configured(crash=crash, reboot=reboot, **pacing))
     await w.run(600)
@@ -718,7 +718,7 @@ async def test_a_file_system_that_cannot_be_read_is_no_end(
 async def kill_in_the_middle(w: World, when: str) -> None:
     """A load begins, and the daemon is killed."""
 
-    def die(*_: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise Killed
 
     if when == "before the call":
@@ -728,8 +728,8 @@ async def kill_in_the_middle(w: World, when: str) -> None:
     else:
         whole = w.engine._executor.load
 
-        def load_and_die(*arguments: Any) -> None:
-            whole(*arguments)
+        def load_and_die(*arguments: Any, **named: Any) -> None:
+            whole(*arguments, **named)
             raise Killed
 
         w.engine._executor.load = load_and_die  # type: ignore[assignment,method-assign]

@@ -64,7 +64,7 @@ async def w(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_a_good_image_is_started(w: World, said: Said) -> None:
     assert gate.check(w.kernel.root) == gate.START
     assert w.kernel.loaded("reboot")
-    assert "is started" in said()
+    assert "kexec goes on" in said()
 
 
 def test_one_whose_memory_went_is_unloaded(w: World, said: Said) -> None:
@@ -108,7 +108,7 @@ def test_who_only_wants_to_look_is_told_and_obeyed(w: World, said: Said, mode: s
     assert w.kernel.loaded("reboot")
     assert len(w.kernel.calls) == before
     shown = said()
-    assert "should not be started" in shown
+    assert "kexec goes on" in shown
     assert mode in shown
 
 
@@ -128,6 +128,27 @@ def test_a_wrong_configuration_counts_as_none(w: World, said: Said) -> None:
     assert "the defaults are used" in said()
 
 
+@pytest.mark.parametrize("toml", ["[reboot\n", ""])
+def test_one_in_memory_that_can_go_but_is_there_is_started(w: World, said: Said, toml: str) -> None:
+    """Nor does a wrong configuration stop a guarded one."""
+    for number in range(DIMM, DIMM + 4):
+        w.kernel.zones[number] = "Movable"
+        w.kernel.set_state(number, "online")
+    populate(w.kernel.root, {"etc/kexecwatchd/kexecwatchd.toml": toml})
+    assert gate.check(w.kernel.root) == gate.START
+    assert w.kernel.loaded("reboot")
+    shown = said()
+    assert "kexec goes on" in shown
+    assert "movable" in shown
+
+
+def test_a_kernel_without_kexec_is_nothing_to_stop(w: World, said: Said) -> None:
+    for name in ("sys/kernel/kexec_loaded", "sys/kernel/kexec_crash_loaded"):
+        w.kernel.path(name).unlink()
+    assert gate.check(w.kernel.root) == gate.START
+    assert "no reboot image" in said()
+
+
 @pytest.mark.parametrize("ledger", ["", "{", None])
 def test_without_a_ledger_nothing_is_known_against_it(
     w: World, said: Said, ledger: str | None
@@ -140,14 +161,14 @@ def test_without_a_ledger_nothing_is_known_against_it(
     w.kernel.remove_dimm()
     assert gate.check(w.kernel.root) == gate.START
     assert w.kernel.loaded("reboot")
-    assert f"it is {State.UNKNOWN}" in said()
+    assert f"image is {State.UNKNOWN}" in said()
 
 
 def test_a_map_that_cannot_be_read_is_no_reason_to_stop(w: World, said: Said) -> None:
     w.kernel.show_map(hidden=True)
     assert gate.check(w.kernel.root) == gate.START
     assert w.kernel.loaded("reboot")
-    assert f"it is {State.UNKNOWN}" in said()
+    assert f"image is {State.UNKNOWN}" in said()
 
 
 def test_an_error_of_our_own_is_no_reason_to_stop(

@@ -63,7 +63,14 @@ class World:
         )
         self.engine: Engine
 
-    def configured(self, *, crash: str = "follow", reboot: str = "off", **pacing: float) -> Config:
+    def configured(
+        self,
+        *,
+        crash: str = "follow",
+        reboot: str = "off",
+        when_unsafe: str = "guard",
+        **pacing: float,
+    ) -> Config:
         """Modes by image; both images from the same files."""
         files = {
             "kernel": str(self.kernel.path("boot/vmlinuz")),
@@ -73,7 +80,7 @@ class World:
         return config.from_tables(
             {
                 "crash": {"mode": crash, **files},
-                "reboot": {"mode": reboot, **files},
+                "reboot": {"mode": reboot, "when_unsafe": when_unsafe, **files},
                 "pacing": pacing,
             },
             {},

@@ -14,11 +14,15 @@ from kexecwatchd.model import (
     Block,
     Blocks,
     BlockState,
+    BootMemory,
     CoreHeader,
     Drift,
     ImageName,
     MemoryMap,
     Observation,
+    PlacedBy,
+    Placement,
+    Segment,
     Step,
 )
 from kexecwatchd.ranges import RangeSet
@@ -34,6 +38,11 @@ PAIR = Pair(kernel="/boot/vmlinuz", initrd="/boot/initrd.img", cmdline="quiet")
 def gib(*numbers: int) -> RangeSet:
     """The memory of these blocks."""
     return RangeSet.of(*((n * GIB, (n + 1) * GIB) for n in numbers))
+
+
+def placed(*numbers: int, source: PlacedBy = PlacedBy.LOG) -> Placement:
+    """A segment that fills each of these blocks."""
+    return Placement(tuple(Segment(n * GIB, GIB) for n in numbers), source)
 
 
 def blocks(present: Collection[int] = range(8), offline: Collection[int] = ()) -> Blocks:
@@ -54,7 +63,8 @@ def seen(
     reserved: bool = True,
     **changes: Any,
 ) -> Observation:
-    """One look; `present` and `offline` are numbers of blocks, `header` that it could be read."""
+    """One look; `present` and `offline` are numbers of blocks, `header` that it could be read, and
+    `boot_ram` is what was there at boot, by firmware's own map if `boot_ram_sure`."""
     readable = bool(crash) and header
     look: dict[str, Any] = {
         "map": MemoryMap(gib(*present), crash_regions=REGION if reserved else RangeSet()),
@@ -65,7 +75,11 @@ def seen(
         "header_problem": "" if header else "the read was refused",
         "drift": drift if readable else NO_DRIFT,
         "fingerprint": "ours" if readable else "",
+        "boot": BootMemory(gib(*range(16))),
     }
+    if "boot_ram" in changes:
+        ram, sure = changes.pop("boot_ram"), changes.pop("boot_ram_sure", True)
+        changes["boot"] = None if ram is None else BootMemory(ram, ram if sure else None)
     return Observation(**(look | changes))
 
 
@@ -90,7 +104,7 @@ def book(crash: ImageRecord | None = None, reboot: ImageRecord | None = None) ->
     return Ledger(
         boot_id="this-boot",
         crash=crash or ours(),
-        reboot=reboot or ours(fingerprint="", segments=gib(7)),
+        reboot=reboot or ours(fingerprint="", placement=placed(7)),
     )
 
 

@@ -135,6 +135,11 @@ def big(block_size: int = 2 * GIB) -> Survey:
     )
 
 
+def managed(machine: Survey, memory: RangeSet) -> MemoryMap:
+    """The machine's memory map, this part of it managed by a driver."""
+    return replace(machine.memory, driver_managed=memory)
+
+
 @st.composite
 def surveys(draw: st.DrawFn) -> Survey:
     """Any machine, also such as no kernel would show: nothing need fit anything else."""
@@ -146,11 +151,10 @@ def surveys(draw: st.DrawFn) -> Survey:
     zones = draw(st.lists(st.sampled_from(["Normal", "Movable", "none", ""]), min_size=1))
     spread = draw(st.sampled_from([0, 1, 3, 1000]))
     return Survey(
-        memory=MemoryMap(ram, draw(_ranges)),
+        memory=MemoryMap(ram, draw(_ranges), driver_managed=draw(_ranges)),
         blocks=Blocks(block_size, {n: Block(n, states[n % len(states)]) for n in kept}),
         zones={n: zones[n % len(zones)] for n in kept},
         nodes={n: n * spread // (max(kept) + 1) for n in kept} if spread else {},
-        driver_managed=draw(_ranges),
         boot_ram=draw(st.none() | _ranges),
         crash_loaded=draw(st.none() | st.booleans()),
         reboot_loaded=draw(st.none() | st.booleans()),

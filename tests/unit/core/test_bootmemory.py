@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from kexecwatchd import bootmemory
-from kexecwatchd.bootmemory import BootMemory
 from kexecwatchd.kernel.iomem import AddressesHidden
+from kexecwatchd.model import BootMemory
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import BLOCK, BOOT_RAM, DIMM, FakeKernel
 from tests.unit.kernel.test_firmware_map import boot_params
@@ -36,7 +36,14 @@ def show_firmware_map(kernel: FakeKernel, ram: RangeSet) -> None:
 def test_what_was_there_at_boot_is_told_from_what_came(kernel: FakeKernel) -> None:
     bootmemory.record(kernel.root)
     kernel.add_dimm()
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, early=True)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM)
+
+
+def test_what_a_driver_manages_does_not_count(kernel: FakeKernel) -> None:
+    kernel.driver_managed = DIMM_RAM
+    kernel.add_dimm()
+    bootmemory.record(kernel.root)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM)
 
 
 def test_the_record_is_roots_alone(kernel: FakeKernel) -> None:
@@ -49,14 +56,8 @@ def test_the_record_is_roots_alone(kernel: FakeKernel) -> None:
 def test_the_first_record_of_a_boot_stays(kernel: FakeKernel) -> None:
     bootmemory.record(kernel.root)
     kernel.add_dimm()
-    bootmemory.record(kernel.root, early=False)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, early=True)
-
-
-def test_a_late_record_says_so(kernel: FakeKernel) -> None:
-    kernel.add_dimm()
-    bootmemory.record(kernel.root, early=False)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM | DIMM_RAM, early=False)
+    bootmemory.record(kernel.root)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM)
 
 
 def test_another_boots_record_counts_for_nothing_and_is_replaced(kernel: FakeKernel) -> None:
@@ -65,7 +66,7 @@ def test_another_boots_record_counts_for_nothing_and_is_replaced(kernel: FakeKer
     assert bootmemory.read(kernel.root, "another-boot") is None
     kernel.add_dimm()
     bootmemory.record(kernel.root)
-    assert bootmemory.read(kernel.root, "another-boot") == BootMemory(BOOT_RAM | DIMM_RAM, True)
+    assert bootmemory.read(kernel.root, "another-boot") == BootMemory(BOOT_RAM | DIMM_RAM)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,8 @@ def test_another_boots_record_counts_for_nothing_and_is_replaced(kernel: FakeKer
         "{",
         "[]",
         '{"boot_id": "a-boot"}',
-        '{"boot_id": "a-boot", "system_ram": [["a", "b"]], "early": true}',
-        '{"boot_id": "a-boot", "system_ram": [[-1, 1]], "early": true}',
+        '{"boot_id": "a-boot", "system_ram": [["a", "b"]]}',
+        '{"boot_id": "a-boot", "system_ram": [[-1, 1]]}',
     ],
 )
 def test_a_broken_record_counts_for_nothing_and_is_replaced(
@@ -85,7 +86,7 @@ def test_a_broken_record_counts_for_nothing_and_is_replaced(
     kernel.write(RECORD, content)
     assert bootmemory.read(kernel.root, "a-boot") is None
     bootmemory.record(kernel.root)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, True)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM)
 
 
 def test_hidden_addresses_leave_no_record(kernel: FakeKernel) -> None:
@@ -108,24 +109,35 @@ def test_the_program_says_what_failed_without_addresses(
     assert "12345000" not in said
 
 
-def test_firmwares_own_map_makes_a_late_record_sure(kernel: FakeKernel) -> None:
+def test_firmwares_own_map_makes_a_late_record_right(kernel: FakeKernel) -> None:
     show_firmware_map(kernel, BOOT_RAM | RangeSet.of((0, 0x1000)))
     kernel.add_dimm()
-    bootmemory.record(kernel.root, early=False)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, early=True)
+    bootmemory.record(kernel.root)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, BOOT_RAM)
 
 
 def test_a_dimm_that_only_acpi_knew_is_no_boot_memory(kernel: FakeKernel) -> None:
     kernel.add_dimm()
     show_firmware_map(kernel, BOOT_RAM)
     bootmemory.record(kernel.root)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, early=True)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, BOOT_RAM)
+
+
+def test_a_dimm_that_the_loader_told_of_and_the_command_line_took_out(kernel: FakeKernel) -> None:
+    """As kexec-tools start a kernel; the next one after it must be told to leave it out as well."""
+    kernel.add_dimm()
+    show_firmware_map(kernel, BOOT_RAM | DIMM_RAM)
+    (dimm,) = DIMM_RAM
+    kernel.write("proc/cmdline", f"ro memmap={dimm.size:#x}%{dimm.start:#x}-1\n")
+    bootmemory.record(kernel.root)
+    expected = BootMemory(BOOT_RAM, handed_on=BOOT_RAM, hidden=DIMM_RAM)
+    assert bootmemory.read(kernel.root, "a-boot") == expected
 
 
 def test_a_firmware_map_that_cannot_be_read_changes_nothing(kernel: FakeKernel) -> None:
     populate(kernel.root, {"sys/kernel/boot_params/data": b"no boot_params"})
-    bootmemory.record(kernel.root, early=False)
-    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM, early=False)
+    bootmemory.record(kernel.root)
+    assert bootmemory.read(kernel.root, "a-boot") == BootMemory(BOOT_RAM)
 
 
 def test_the_record_is_json_in_the_promised_shape(kernel: FakeKernel) -> None:
@@ -133,7 +145,6 @@ def test_the_record_is_json_in_the_promised_shape(kernel: FakeKernel) -> None:
     assert json.loads(kernel.path(RECORD).read_text()) == {
         "boot_id": "a-boot",
         "system_ram": [[r.start, r.end] for r in BOOT_RAM],
-        "early": True,
     }
 
 

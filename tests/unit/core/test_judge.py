@@ -7,14 +7,15 @@ import pytest
 
 from kexecwatchd.judge import describe, judge
 from kexecwatchd.ledger import ImageRecord
-from kexecwatchd.model import Drift, ImageName, Observation, State
+from kexecwatchd.model import Drift, Hazard, ImageName, Observation, PlacedBy, State
 from kexecwatchd.ranges import RangeSet
-from tests.unit.core.cases import CRASH, GIB, REBOOT, foreign, gib, ours, seen
+from tests.unit.core.cases import CRASH, GIB, REBOOT, foreign, gib, ours, placed, seen
 
 NONE = ImageRecord()
 KEEPS_OFF = "acpi_no_memhotplug ro"
 FAILED = ImageRecord(last_error="the disk is full")
-PLACED = ours(segments=gib(7))
+OWED = ImageRecord(owed="it was unloaded because its memory went")
+PLACED = ours(placement=placed(7))
 UNPLACED = ours()
 
 CASES = [
@@ -26,6 +27,9 @@ CASES = [
     (REBOOT, seen(reboot=False, reserved=False), NONE, State.ABSENT, "none is loaded"),
     (CRASH, seen(crash=False), FAILED, State.FAILED, "the disk is full"),
     (REBOOT, seen(reboot=False), FAILED, State.FAILED, "the disk is full"),
+    (CRASH, seen(crash=False), OWED, State.ABSENT, "none is loaded: it was unloaded because"),
+    (REBOOT, seen(reboot=False), OWED, State.ABSENT, "none is loaded: it was unloaded because"),
+    (REBOOT, seen(reboot=None, problem="unreadable"), NONE, State.UNKNOWN, "unreadable"),
     # nothing to compare with
     (CRASH, seen(map=None, problem="hidden"), ours(), State.UNKNOWN, "hidden"),
     (REBOOT, seen(map=None, problem="hidden"), PLACED, State.UNKNOWN, "hidden"),
@@ -52,21 +56,40 @@ CASES = [
     (CRASH, seen(header=False), ours(ram=gib(*range(7))), State.STALE, "since it was loaded"),
     (CRASH, seen(header=False), ours(ram=gib(*range(9))), State.STALE, "no longer there"),
     # the reboot image, its place known
-    (REBOOT, seen(), PLACED, State.CURRENT, "online"),
+    (REBOOT, seen(), PLACED, State.CURRENT, "memory that stays"),
     (REBOOT, seen(offline=[7]), PLACED, State.UNSAFE, "offline"),
     (REBOOT, seen(present=range(7)), PLACED, State.UNSAFE, "no longer there"),
-    (REBOOT, seen(offline=[6]), PLACED, State.CURRENT, "online"),
-    (REBOOT, seen(present=[0, 7]), PLACED, State.CURRENT, "online"),
-    (REBOOT, seen(zones={7: "Movable"}), PLACED, State.UNSAFE, "1 movable"),
-    (REBOOT, seen(zones={7: "none", 6: "Movable"}), PLACED, State.CURRENT, "online"),
+    (REBOOT, seen(offline=[6]), PLACED, State.CURRENT, "memory that stays"),
+    (REBOOT, seen(present=[0, 7]), PLACED, State.CURRENT, "memory that stays"),
+    (REBOOT, seen(movable=gib(7)), PLACED, State.UNSAFE, "1 GiB of it into movable"),
+    (REBOOT, seen(movable=gib(6)), PLACED, State.CURRENT, "memory that stays"),
+    (
+        REBOOT,
+        seen(present=range(7), boot_ram=gib(*range(8))),
+        ours(placement=placed(1)),
+        State.STALE,
+        "1 GiB of boot memory is gone",
+    ),
+    (
+        REBOOT,
+        seen(present=range(7), boot_ram=gib(*range(8)), boot_ram_sure=False),
+        ours(placement=placed(1)),
+        State.CURRENT,
+        "memory that stays",
+    ),
+    (CRASH, seen(present=range(7), boot_ram=gib(*range(8))), ours(), State.CURRENT, "all of mem"),
     # the reboot image, its place not known
     (REBOOT, seen(), UNPLACED, State.CURRENT, "where it lies is not known"),
     (REBOOT, seen(present=range(9)), UNPLACED, State.CURRENT, "where it lies is not known"),
     (REBOOT, seen(offline=[2]), UNPLACED, State.UNSAFE, "where it lies is not known"),
     (REBOOT, seen(present=range(7)), UNPLACED, State.UNSAFE, "1 GiB"),
     (REBOOT, seen(), foreign(), State.UNKNOWN, "someone else"),
+    (REBOOT, seen(), NONE, State.UNKNOWN, "someone else"),
+    (REBOOT, seen(movable=gib(6, 7)), foreign(), State.UNKNOWN, "someone else"),
+    (REBOOT, seen(movable=gib(6, 7)), UNPLACED, State.UNKNOWN, "2 GiB of memory is offline or can"),
+    (REBOOT, seen(boot_ram=gib(0)), UNPLACED, State.UNKNOWN, "7 GiB of memory is offline or can"),
     (REBOOT, seen(offline=[2]), foreign(), State.UNSAFE, "where it lies is not known"),
-    (REBOOT, seen(offline=[5]), ours(online=gib(0, 1, 2)), State.UNKNOWN, "5 GiB of memory was"),
+    (REBOOT, seen(offline=[5]), ours(online=gib(0, 1, 2)), State.UNKNOWN, "1 GiB of memory is"),
     (REBOOT, seen(present=range(7)), ours(online=gib(0, 1, 2)), State.UNSAFE, "not known"),
 ]
 
@@ -83,12 +106,14 @@ def test_verdict(
 
 DANGERS = [
     (seen(), PLACED, False),
-    (seen(zones={7: "Movable"}), PLACED, False),
+    (seen(movable=gib(7)), PLACED, False),
     (seen(offline=[7]), PLACED, True),
-    (seen(zones={7: "Movable"}, offline=[7]), PLACED, True),
+    (seen(movable=gib(7), offline=[7]), PLACED, True),
     (seen(present=range(7)), PLACED, True),
+    (seen(present=range(7), boot_ram=gib(*range(8))), ours(placement=placed(1)), True),
     (seen(offline=[0]), UNPLACED, True),
     (seen(), foreign(), False),
+    (seen(movable=gib(7)), UNPLACED, False),
 ]
 
 
@@ -115,6 +140,49 @@ def test_a_verdict_says_what_it_rests_on(
     look: Observation, record: ImageRecord, proof: str
 ) -> None:
     assert judge(CRASH, look, record).proof == proof
+
+
+@pytest.mark.parametrize(
+    ("look", "record", "proof"),
+    [
+        (seen(), ours(placement=placed(7, source=PlacedBy.LOG)), "placement"),
+        (seen(), ours(placement=placed(7, source=PlacedBy.LOADER)), "loader"),
+        (seen(), ours(placement=placed(7, source=PlacedBy.PREDICTION)), "prediction"),
+        (seen(movable=gib(7)), ours(placement=placed(7, source=PlacedBy.LOADER)), "loader"),
+        (seen(offline=[2]), UNPLACED, "ledger"),
+        (seen(), foreign(), "ledger"),
+        (seen(movable=gib(7)), UNPLACED, "ledger"),
+        (seen(), UNPLACED, "ledger"),
+        (seen(present=range(7), boot_ram=gib(*range(8))), PLACED, "boot memory"),
+    ],
+)
+def test_what_says_where_a_reboot_image_is(
+    look: Observation, record: ImageRecord, proof: str
+) -> None:
+    assert judge(REBOOT, look, record).proof == proof
+
+
+@pytest.mark.parametrize("source", PlacedBy)
+@pytest.mark.parametrize(
+    ("look", "found"),
+    [
+        (seen(), ()),
+        (seen(movable=gib(7)), (Hazard.MOVABLE,)),
+        (seen(movable=gib(6, 7), offline=[7]), (Hazard.OFFLINE, Hazard.MOVABLE)),
+    ],
+)
+def test_a_verdict_has_each_part_that_lies_wrong(
+    look: Observation, found: tuple[Hazard, ...], source: PlacedBy
+) -> None:
+    verdict = judge(REBOOT, look, ours(placement=placed(6, 7, source=source)))
+    assert tuple(risk.hazard for risk in verdict.risks) == found
+    by_rules = "(predicted: this kernel does not log where it loads)"
+    assert verdict.reason.endswith(by_rules) is (source is PlacedBy.PREDICTION)
+
+
+def test_one_part_in_danger_is_danger() -> None:
+    look = seen(movable=gib(6), offline=[7])
+    assert judge(REBOOT, look, ours(placement=placed(6, 7))).danger
 
 
 def test_a_drift_is_told_whole() -> None:

@@ -19,9 +19,11 @@ from kexecwatchd.ledger import (
     LastGood,
     Ledger,
     LoadRecord,
+    NoDetour,
     Pair,
+    Prediction,
 )
-from kexecwatchd.model import Drift, ImageName, State
+from kexecwatchd.model import Drift, ImageName, PlacedBy, Placement, Segment, State
 from kexecwatchd.ranges import Range, RangeSet
 
 BOOT = "8c6d1ac4-9b0d-4c04-9f6e-6d6b2f5b2b5f"
@@ -32,19 +34,33 @@ spans = st.tuples(st.integers(0, 1 << 56), st.integers(1, 1 << 40))
 range_sets = st.lists(spans.map(lambda s: Range(s[0], s[0] + s[1])), max_size=4).map(RangeSet)
 drifts = st.builds(Drift, range_sets, range_sets, st.lists(texts, max_size=3).map(tuple))
 pairs = st.builds(Pair, kernel=texts, initrd=texts, cmdline=texts)
+segments = st.lists(
+    st.builds(
+        Segment, st.integers(0, 1 << 56), st.integers(1, 1 << 40), texts, st.integers(1, 1 << 30)
+    ),
+    max_size=4,
+).map(tuple)
 records = st.builds(
     ImageRecord,
     ours=st.booleans(),
     pair=st.none() | pairs,
     ram=st.none() | range_sets,
     online=st.none() | range_sets,
-    segments=st.none() | range_sets,
-    elfcorehdr=st.none() | st.integers(0, 1 << 56),
+    placement=st.none()
+    | st.builds(
+        Placement, segments, st.sampled_from(PlacedBy), st.none() | st.integers(0, 1 << 56)
+    ),
+    below=st.none() | st.integers(0, 1 << 56),
+    prediction=st.sampled_from(Prediction),
+    cma=st.booleans(),
+    no_cma=st.none() | range_sets,
     fingerprint=texts,
     intent=st.none()
     | st.builds(Intent, pair=pairs, fingerprint_before=texts, ram=range_sets, online=range_sets),
     owed=texts,
-    landing=st.none() | st.builds(Landing, ram=range_sets, segments=range_sets),
+    landing=st.none() | st.builds(Landing, pair=pairs, ram=range_sets, segments=segments),
+    no_detour=st.none()
+    | st.builds(NoDetour, ram=range_sets, below=st.integers(0, 1 << 56), error=texts),
     uncured=drifts,
     degraded=texts,
     last_good=st.none()
@@ -70,7 +86,11 @@ records = st.builds(
     since_wall=times,
 )
 ledgers = st.builds(
-    Ledger, boot_id=st.just(BOOT), crash=records, reboot=records, debug_flag=st.booleans()
+    Ledger,
+    boot_id=st.just(BOOT),
+    crash=records,
+    reboot=records,
+    refused_flags=st.integers(0, 1 << 16),
 )
 
 

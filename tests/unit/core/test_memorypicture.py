@@ -13,7 +13,7 @@ from kexecwatchd.memorypicture import MemoryPicture, Survey, picture_of, range_o
 from kexecwatchd.model import Block, BlockState, CoreHeader, Drift, Hazard, ImageName, Segment
 from kexecwatchd.ranges import RangeSet
 
-from .machines import GIB, KIB, MIB, big, blocks_of, small, small_with_dimm, surveys
+from .machines import GIB, KIB, MIB, big, blocks_of, managed, small, small_with_dimm, surveys
 
 DIMM = 40  # the number of its first block
 
@@ -77,7 +77,7 @@ def test_a_dimm_with_the_reboot_image() -> None:
         (DIMM + 1, DIMM + 3, "online", "Movable", 0, True),
     ]
     hazards = [s.hazards for s in picture.segments if s.image is ImageName.REBOOT]
-    assert hazards == [[Hazard.MOVABLE, Hazard.HOT_ADDED]] * 4
+    assert hazards == [[Hazard.MOVABLE]] * 4
     assert [(r.start, r.end) for r in picture.missing] == [("0x140000000", "0x15fffffff")]
     assert [(r.start, r.end) for r in picture.extra] == [("0x180000000", "0x18fffffff")]
 
@@ -96,6 +96,9 @@ def at_4_gib(**changes: object) -> Survey:
         reboot_segments=(Segment(TOP + BLOCK - 4096, 8192),),
     )
     return replace(machine, **changes)  # type: ignore[arg-type]
+
+
+FIRST_MANAGED = managed(at_4_gib(), RangeSet.of((TOP, TOP + BLOCK)))
 
 
 def with_block(number: int, state: BlockState | None) -> Survey:
@@ -119,7 +122,7 @@ def with_block(number: int, state: BlockState | None) -> Survey:
         (at_4_gib(zones={33: "Movable"}), ["movable"]),
         (at_4_gib(zones={34: "Movable", 33: "none"}), []),
         (replace(with_block(33, BlockState.OFFLINE), zones={33: "Movable"}), ["offline"]),
-        (at_4_gib(driver_managed=RangeSet.of((TOP, TOP + BLOCK))), ["driver-managed"]),
+        (at_4_gib(memory=FIRST_MANAGED), ["driver-managed"]),
         (at_4_gib(boot_ram=RangeSet.of((0, TOP + BLOCK))), ["hot-added"]),
         (at_4_gib(boot_ram=None), []),
         (at_4_gib(reboot_segments=(Segment(2 * GIB, 4096),)), ["gone"]),
@@ -127,10 +130,15 @@ def with_block(number: int, state: BlockState | None) -> Survey:
         (
             at_4_gib(
                 zones=dict.fromkeys(range(32, 36), "Movable"),
-                driver_managed=RangeSet.of((TOP, TOP + BLOCK)),
+                memory=FIRST_MANAGED,
                 boot_ram=RangeSet.of((0, GIB)),
             ),
-            ["movable", "driver-managed", "hot-added"],
+            ["movable"],
+        ),
+        (at_4_gib(zones={33: "Movable"}, boot_ram=RangeSet.of((0, GIB))), ["movable", "hot-added"]),
+        (
+            at_4_gib(memory=FIRST_MANAGED, boot_ram=RangeSet.of((0, GIB))),
+            ["driver-managed", "hot-added"],
         ),
     ],
 )
@@ -160,7 +168,7 @@ def test_fragments_below_a_page_make_no_block_hot_added() -> None:
 
 def test_driver_managed_memory_is_a_range_of_its_own() -> None:
     picture = picture_of(
-        at_4_gib(driver_managed=RangeSet.of((TOP, TOP + BLOCK), (8 * TOP, 9 * TOP)))
+        at_4_gib(memory=managed(at_4_gib(), RangeSet.of((TOP, TOP + BLOCK), (8 * TOP, 9 * TOP))))
     )
     assert [(r.start, r.driver_managed) for r in picture.ranges] == [
         ("0x0", False),

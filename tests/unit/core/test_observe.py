@@ -10,13 +10,24 @@ from typing import Any
 
 import pytest
 
+from kexecwatchd import bootmemory
 from kexecwatchd.kernel import elfcorehdr
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
 from kexecwatchd.ledger import ImageRecord, Ledger
-from kexecwatchd.model import BlockState, CoreHeader, Drift
+from kexecwatchd.model import (
+    BlockState,
+    BootMemory,
+    CoreHeader,
+    Drift,
+    ImageFiles,
+    PlacedBy,
+    Placement,
+    Segment,
+)
 from kexecwatchd.observe import FINGERPRINT_BYTES, Observer
-from kexecwatchd.ranges import RangeSet
+from kexecwatchd.ranges import Range, RangeSet
 from tests.fake_kernel import BLOCK, BOOT_RAM, CMDLINE, CRASH_REGION, DIMM, FakeKernel
+from tests.unit.kernel.trees import kexec_rules
 
 NOTHING_KNOWN = Ledger(boot_id="a-boot")
 DIMM_RANGE = RangeSet.of((DIMM * BLOCK, (DIMM + 4) * BLOCK))
@@ -40,8 +51,10 @@ def load_crash(kernel: FakeKernel, cmdline: str = CMDLINE) -> None:
     os.close(initrd_fd)
 
 
-def placed(segments: RangeSet) -> Ledger:
-    return Ledger(boot_id="a-boot", reboot=ImageRecord(segments=segments))
+def placed(ranges: RangeSet) -> Ledger:
+    segments = tuple(Segment(r.start, r.size) for r in ranges)
+    placement = Placement(segments, PlacedBy.LOG)
+    return Ledger(boot_id="a-boot", reboot=ImageRecord(placement=placement))
 
 
 def test_a_machine_without_images(observer: Observer) -> None:
@@ -118,14 +131,114 @@ def test_a_changed_block_is_read_again_and_others_are_not(
 def test_blocks_under_the_reboot_image_are_read_at_every_look(
     kernel: FakeKernel, observer: Observer
 ) -> None:
-    """What is to be proven is read, not remembered; their zones too."""
-    kernel.add_dimm(zone="Movable")
+    """What is to be proven is read, not remembered."""
+    kernel.add_dimm()
     observer.look(NOTHING_KNOWN)
     kernel.write(f"sys/devices/system/memory/memory{DIMM}/state", "offline\n")
     under = RangeSet.of((DIMM * BLOCK, DIMM * BLOCK + 4096))
     seen = observer.look(placed(under), changed=set())
     assert seen.blocks.by_number[DIMM].state is BlockState.OFFLINE
-    assert seen.zones == {DIMM: "Movable"}
+
+
+def test_movable_memory_is_what_valid_zones_says(kernel: FakeKernel, observer: Observer) -> None:
+    """A zone spans other zones' memory too: here the second of three blocks."""
+    assert not observer.look(NOTHING_KNOWN).movable
+    kernel.add_dimm(DIMM, 1, zone="Movable")
+    kernel.add_dimm(DIMM + 1, 1, zone="Normal")
+    kernel.add_dimm(DIMM + 2, 1, zone="Movable")
+    outer = RangeSet.of(*((n * BLOCK, (n + 1) * BLOCK) for n in (DIMM, DIMM + 2)))
+    assert observer.look(NOTHING_KNOWN, changed=set()).movable == outer
+    kernel.set_state(DIMM, "offline")
+    assert observer.look(NOTHING_KNOWN, changed={DIMM}).movable == outer - RangeSet.of(
+        (DIMM * BLOCK, (DIMM + 1) * BLOCK)
+    )
+
+
+def test_a_block_that_comes_back_in_another_zone(kernel: FakeKernel, observer: Observer) -> None:
+    kernel.add_dimm(DIMM, 2, zone="Movable")
+    assert observer.look(NOTHING_KNOWN).movable.size == 2 * BLOCK
+    kernel.set_state(DIMM, "offline")
+    kernel.zones[DIMM] = "Normal"
+    kernel.set_state(DIMM, "online")
+    assert observer.look(NOTHING_KNOWN, changed={DIMM}).movable.size == BLOCK
+
+
+def test_no_zone_is_asked_for_where_none_is_movable(
+    kernel: FakeKernel, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.add_dimm()
+
+    def zone(self: object, number: int) -> str:
+        raise AssertionError(f"a file was read for block {number}")
+
+    monkeypatch.setattr("kexecwatchd.kernel.blocks.BlockReader.zone", zone)
+    assert not observer.look(NOTHING_KNOWN).movable
+
+
+def test_the_memory_of_boot_is_what_was_recorded(kernel: FakeKernel, observer: Observer) -> None:
+    assert observer.look(NOTHING_KNOWN).boot is None
+    bootmemory.record(kernel.root)
+    kernel.add_dimm()
+    assert observer.look(NOTHING_KNOWN).boot == BootMemory(BOOT_RAM)
+
+
+def test_the_memory_of_boot_is_read_once(kernel: FakeKernel, observer: Observer) -> None:
+    bootmemory.record(kernel.root)
+    observer.look(NOTHING_KNOWN)
+    kernel.path("run/kexecwatchd/boot-memory.json").unlink()
+    assert observer.look(NOTHING_KNOWN).boot == BootMemory(BOOT_RAM)
+
+
+def files_of(kernel: FakeKernel) -> ImageFiles:
+    return ImageFiles(kernel.path("boot/vmlinuz"), kernel.path("boot/initrd.img"), CMDLINE)
+
+
+def test_a_forecast_is_made_where_it_is_asked_for(kernel: FakeKernel, observer: Observer) -> None:
+    kexec_rules(kernel.root)
+    seen = observer.look(NOTHING_KNOWN, reboot_files=files_of(kernel))
+    assert seen.forecast is not None
+    assert seen.forecast.source is PlacedBy.PREDICTION
+    assert seen.forecast.ranges.ranges[-1].end == BOOT_RAM.ranges[-1].end
+    kernel.add_dimm()
+    seen = observer.look(NOTHING_KNOWN, reboot_files=files_of(kernel))
+    assert seen.forecast is not None
+    assert DIMM_RANGE.covers(seen.forecast.ranges)
+    without = observer.look(NOTHING_KNOWN)
+    assert (without.forecast, without.forecast_problem) == (None, "")
+
+
+def test_without_a_map_there_is_no_forecast(kernel: FakeKernel, observer: Observer) -> None:
+    kexec_rules(kernel.root)
+    kernel.path("proc/iomem").unlink()
+    seen = observer.look(NOTHING_KNOWN, reboot_files=files_of(kernel))
+    assert (seen.map, seen.forecast, seen.forecast_problem) == (None, None, "")
+
+
+def test_a_block_that_is_gone_is_movable_no_more(kernel: FakeKernel, observer: Observer) -> None:
+    """Its zone is known from before, and those beside it still are movable."""
+    kernel.add_dimm(DIMM, 3, zone="Movable")
+    assert observer.look(NOTHING_KNOWN).movable.size == 3 * BLOCK
+    kernel.remove_blocks(DIMM + 1, 1)
+    outer = RangeSet.of(*((n * BLOCK, (n + 1) * BLOCK) for n in (DIMM, DIMM + 2)))
+    assert observer.look(NOTHING_KNOWN, changed=set()).movable == outer
+
+
+@pytest.mark.parametrize("cma", [True, False])
+def test_cma_and_kexec_tools_are_looked_for(tmp_path: Path, cma: bool) -> None:
+    region = Range(256 << 20, 320 << 20) if cma else None
+    FakeKernel(tmp_path, cma=region, tools=cma)
+    seen = Observer(tmp_path, "x86_64").look(NOTHING_KNOWN)
+    assert seen.cma is cma
+    assert ("install kexec-tools" in seen.tools_obstacle) is not cma
+
+
+def test_driver_managed_memory_is_told_apart(kernel: FakeKernel, observer: Observer) -> None:
+    kernel.driver_managed = DIMM_RANGE
+    kernel.add_dimm()
+    memory = observer.look(NOTHING_KNOWN).map
+    assert memory is not None
+    assert memory.driver_managed == DIMM_RANGE
+    assert memory.resources == BOOT_RAM.ranges
 
 
 def test_a_segment_over_a_block_that_is_gone(kernel: FakeKernel, observer: Observer) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,25 @@ from hypothesis import strategies as st
 
 from kexecwatchd import config
 from kexecwatchd.config import Config
-from kexecwatchd.ledger import LOAD_FAILED, ImageRecord, Intent, Landing, Ledger, Pair
+from kexecwatchd.ledger import (
+    INTERRUPTED,
+    LOAD_FAILED,
+    ImageRecord,
+    Intent,
+    Landing,
+    Ledger,
+    NoDetour,
+    Pair,
+    Prediction,
+)
 from kexecwatchd.model import (
+    Detour,
     Drift,
     ImageName,
     Load,
     Mode,
     Observation,
+    PlacedBy,
     State,
     Unload,
 )
@@ -25,6 +38,7 @@ from kexecwatchd.ranges import RangeSet
 from kexecwatchd.reconcile import obstacle_to_load, pair_of, recognise, reconcile
 from tests.unit.core.cases import (
     CRASH,
+    GIB,
     PAIR,
     REBOOT,
     book,
@@ -32,6 +46,7 @@ from tests.unit.core.cases import (
     foreign,
     gib,
     ours,
+    placed,
     seen,
     step_for,
 )
@@ -41,7 +56,8 @@ OWED = ImageRecord(owed="it was interrupted")
 MISSING = Drift(missing=gib(3))
 EXTRA = Drift(extra=gib(9))
 DIFFERENT = ours(pair=PAIR.model_copy(update={"cmdline": "debug"}))
-PLACED = ours(fingerprint="", segments=gib(7))
+PLACED = ours(fingerprint="", placement=placed(7))
+DIFFERENT_PLACED = DIFFERENT.model_copy(update={"placement": placed(7)})
 
 
 # Modes and states. What is expected: "load", "load!" (it endangers), "unload", or why not.
@@ -76,38 +92,63 @@ CRASH_CASES = [
     (seen(acpi_memory=True, crash_cmdline="quiet"), foreign(), "acpi_no_memhotplug", "acpi_no_"),
     (seen(acpi_memory=True, crash_cmdline="x acpi_no_memhotplug"), ours(), "", ""),
 ]
+NO_TOOLS: dict[str, Any] = {"tools_obstacle": "kexec-tools is not installed"}
+LANDED = Landing(pair=PAIR, ram=gib(*range(8)), segments=placed(7).segments)
+OWED_THERE = OWED.model_copy(update={"landing": LANDED})
+TRIED = NoDetour(ram=gib(*range(8)), below=7 * GIB, error="no room")
+PREDICTED = placed(7, source=PlacedBy.PREDICTION)
+HOT: dict[str, Any] = {"boot_ram": gib(*range(7))}  # block 7 was hot-added
 REBOOT_CASES = [
     (seen(), PLACED, "", ""),
     (seen(), foreign(), "", ""),
     (seen(offline=[7]), PLACED, "unload", "unload"),
     (seen(offline=[1]), foreign(), "unload", "unload"),
-    (seen(zones={7: "Movable"}), PLACED, "same memory", "same memory"),
+    # in memory that can go away: elsewhere, or not at all
+    (seen(movable=gib(7)), PLACED, "load below 7", "load below 7"),
+    (seen(movable=gib(3, 7)), PLACED, "load below 3", "load below 3"),
+    (seen(**HOT), PLACED, "load below 7", "load below 7"),
+    (seen(movable=gib(7), **NO_TOOLS), PLACED, "unload", "unload"),
+    (seen(movable=gib(7)), ours(placement=placed(7), no_detour=TRIED), "unload", "unload"),
+    (
+        seen(movable=gib(6, 7)),
+        ours(placement=placed(7), no_detour=TRIED),
+        "load below 6",
+        "load below 6",
+    ),
+    (seen(movable=gib(7), forecast=placed(5), **NO_TOOLS), PLACED, "load", "load"),
+    (seen(movable=gib(7), forecast=PREDICTED, **NO_TOOLS), PLACED, "unload", "unload"),
+    (seen(movable=gib(7), **NO_TOOLS), DIFFERENT_PLACED, "unload", "unload"),
+    (seen(movable=gib(6)), PLACED, "", ""),
+    # none is loaded
     (seen(reboot=False), NONE, "load", ""),
     (seen(reboot=False), OWED, "load", "load"),
+    (seen(reboot=False, offline=[7]), OWED_THERE, "load below 7", "load below 7"),
+    (seen(reboot=False, offline=[7], **NO_TOOLS), OWED_THERE, "offline", "offline"),
+    (seen(reboot=False, offline=[6]), OWED_THERE, "load", "load"),
+    (seen(reboot=False, present=range(9), offline=[7]), OWED_THERE, "load", "load"),
     (
-        seen(reboot=False, offline=[7]),
-        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
-        "offline",
-        "offline",
-    ),
-    (
-        seen(reboot=False, offline=[6]),
-        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
-        "load",
-        "load",
-    ),
-    (
-        seen(reboot=False, present=range(9), offline=[7]),
-        OWED.model_copy(update={"landing": Landing(ram=gib(*range(8)), segments=gib(7))}),
-        "load",
-        "load",
-    ),
-    (
-        seen(reboot=False, offline=[7]),
-        ImageRecord(landing=Landing(ram=gib(*range(8)), segments=gib(7))),
-        "offline",
+        seen(reboot=False, offline=[7], **NO_TOOLS),
+        ImageRecord(landing=LANDED),
+        "not installed",
         "",
     ),
+    (seen(reboot=False, forecast=PREDICTED, **HOT), OWED, "load below 7", "load below 7"),
+    (seen(reboot=False, forecast=PREDICTED, **HOT, **NO_TOOLS), OWED, "refused", "refused"),
+    (seen(reboot=False, forecast=placed(5), **HOT, **NO_TOOLS), OWED, "load", "load"),
+    (
+        seen(reboot=False, forecast=PREDICTED, **HOT, **NO_TOOLS),
+        OWED.model_copy(update={"prediction": Prediction.DISAGREES}),
+        "load",
+        "load",
+    ),
+    # memory that was boot memory is gone: no load mends what the next kernel is told
+    (
+        seen(present=range(7), boot_ram=gib(*range(8))),
+        ours(placement=placed(1)),
+        "unload",
+        "unload",
+    ),
+    (seen(present=range(7), boot_ram=gib(*range(8)), reboot=False), OWED, "refused", "refused"),
     (seen(map=None, problem="hidden"), PLACED, "", ""),
 ]
 CASES = [(CRASH, *case) for case in CRASH_CASES] + [(REBOOT, *case) for case in REBOOT_CASES]
@@ -121,6 +162,8 @@ def outcome(image: ImageName, look: Observation, record: ImageRecord, mode: str)
     step = step_for(image, look, ledger_with(image, record), configured(mode, mode))
     if isinstance(step.action, Load):
         assert not step.held
+        if step.action.detour is not None:
+            return f"load below {step.action.detour.below // GIB}"
         return "load!" if step.action.endangers else "load"
     if isinstance(step.action, Unload):
         assert not step.held
@@ -134,11 +177,11 @@ def test_action(
 ) -> None:
     for mode, expected in (("ensure", ensure), ("follow", follow)):
         got = outcome(image, look, record, mode)
-        if got.startswith("held: "):
-            assert expected
-            assert expected in got
-        else:
+        if expected in ("", "load", "load!", "unload") or expected.startswith("load below"):
             assert got == expected
+        else:
+            assert got.startswith("held: ")
+            assert expected in got
 
 
 @pytest.mark.parametrize(("image", "look", "record", "_ensure", "_follow"), CASES)
@@ -166,13 +209,85 @@ def test_the_reason_of_a_load_is_the_fresh_part_alone() -> None:
     assert step.action == Load("1 GiB of memory would be missing from a dump")
 
 
+def test_a_load_that_failed_and_is_owed_is_a_failure_in_every_mode() -> None:
+    failed = ImageRecord(last_error="why")
+    owed = failed.model_copy(update={"owed": "it was unloaded"})
+    for image, look in ((CRASH, seen(crash=False)), (REBOOT, seen(reboot=False))):
+        for record, mode, state in (
+            (failed, "ensure", State.FAILED),
+            (failed, "follow", State.ABSENT),
+            (failed, "observe", State.ABSENT),
+            (owed, "ensure", State.FAILED),
+            (owed, "follow", State.FAILED),
+        ):
+            step = step_for(image, look, ledger_with(image, record), configured(mode, mode))
+            assert step.verdict.state is state
+
+
+def test_a_detour_is_taken_for_its_own_reason() -> None:
+    step = step_for(REBOOT, seen(movable=gib(7), forecast=PREDICTED), book(reboot=PLACED))
+    assert step.action == Load(
+        f"{step.verdict.reason}; by kexec-tools, elsewhere", detour=Detour(7 * GIB)
+    )
+
+
+def test_a_better_place_in_cma_is_looked_for_once() -> None:
+    look = seen(movable=gib(7), forecast=PREDICTED, cma=True)
+    first = step_for(REBOOT, look, book(reboot=PLACED))
+    assert first.action == Load(first.verdict.reason, cma=True)
+    tried = PLACED.model_copy(update={"cma": True})
+    second = step_for(REBOOT, look, book(reboot=tried)).action
+    assert isinstance(second, Load)
+    assert (second.cma, second.detour) == (False, Detour(7 * GIB))
+    safe = seen(movable=gib(7), forecast=placed(5), cma=True)
+    back = step_for(REBOOT, safe, book(reboot=tried))
+    assert back.action == Load(back.verdict.reason)
+
+
 def test_someone_elses_image_that_would_take_the_memory_is_replaced_by_ours() -> None:
     look = seen(acpi_memory=True, crash_cmdline="quiet")
     named = {"kernel": PAIR.kernel, "cmdline": "quiet acpi_no_memhotplug"}
     settings = config.from_tables({"crash": {"mode": "follow", **named}}, {})
     assert isinstance(step_for(CRASH, look, book(crash=foreign()), settings).action, Load)
+    bare = configured("follow", "follow", files=False)
+    assert step_for(CRASH, look, book(crash=foreign()), bare).held.startswith("add acpi_no_")
     degraded = ours(pair=pair_of(settings.crash), degraded="the initrd is gone")
     assert step_for(CRASH, look, book(crash=degraded), settings).action is None
+
+
+GUARDED = [
+    # what the kernel would do anyway is put up with, unless the memory is gone already
+    (seen(movable=gib(7), **NO_TOOLS), PLACED, "held: kept"),
+    (seen(movable=gib(7)), PLACED, "load below 7"),
+    (seen(offline=[7], **NO_TOOLS), PLACED, "unload"),
+    (seen(reboot=False, forecast=PREDICTED, **HOT, **NO_TOOLS), OWED, "load"),
+    (seen(reboot=False, forecast=PREDICTED, offline=[7], **NO_TOOLS), OWED, "held: refused"),
+]
+
+
+@pytest.mark.parametrize(("look", "record", "expected"), GUARDED)
+def test_guard(look: Observation, record: ImageRecord, expected: str) -> None:
+    named = {"kernel": PAIR.kernel, "initrd": PAIR.initrd, "cmdline": PAIR.cmdline}
+    settings = config.from_tables(
+        {"reboot": {"mode": "ensure", "when_unsafe": "guard", **named}}, {}
+    )
+    step = step_for(REBOOT, look, book(reboot=record), settings)
+    got = f"held: {step.held}" if step.held else ""
+    if isinstance(step.action, Load):
+        got = (
+            "load"
+            if step.action.detour is None
+            else f"load below {step.action.detour.below // GIB}"
+        )
+    elif isinstance(step.action, Unload):
+        got = "unload"
+    assert got.startswith(expected)
+
+
+def test_an_unsafe_image_whose_files_are_configured_no_more_is_unloaded() -> None:
+    settings = config.from_tables({"reboot": {"mode": "follow"}}, {})
+    step = step_for(REBOOT, seen(movable=gib(7)), book(reboot=PLACED), settings)
+    assert isinstance(step.action, Unload)
 
 
 OBSTACLES = [
@@ -205,6 +320,13 @@ def test_without_files_nothing_is_loaded() -> None:
     assert "no kernel is configured" in step.held
 
 
+def test_an_image_of_ours_whose_files_are_configured_no_more_stays() -> None:
+    bare = configured("follow", "follow", files=False)
+    for image in ImageName:
+        step = step_for(image, seen(), book(), bare)
+        assert (step.verdict.state, step.action, step.held) == (State.CURRENT, None, "")
+
+
 def test_an_obstacle_holds_what_is_wanted_and_nothing_else() -> None:
     drifted = seen(drift=MISSING, load_disabled=True)
     assert "kexec_load_disabled" in step_for(CRASH, drifted, book()).held
@@ -235,6 +357,22 @@ def test_the_configured_files_in_the_ledgers_terms() -> None:
 
 
 # What the kernel shows, and what becomes of the ledger
+
+# What is known of one image and says nothing of the next; and what does.
+OF_IT: dict[str, Any] = {
+    "placement": placed(7),
+    "below": 7 * GIB,
+    "cma": True,
+    "uncured": MISSING,
+    "degraded": "the initrd is gone",
+}
+OF_THE_MACHINE: dict[str, Any] = {
+    "landing": LANDED,
+    "no_detour": TRIED,
+    "no_cma": gib(1),
+    "prediction": Prediction.AGREES,
+    "load_count": 3,
+}
 
 
 def recognised(image: ImageName, look: Observation, record: ImageRecord) -> ImageRecord:
@@ -275,12 +413,30 @@ def test_an_image_with_another_fingerprint_is_foreign_now() -> None:
 @pytest.mark.parametrize("fingerprint", ["", "ours"])
 def test_a_fingerprint_that_is_not_known_proves_nothing(fingerprint: str) -> None:
     """Neither before the handshake nor while the region cannot be read."""
-    assert recognised(CRASH, seen(fingerprint=""), ours()).ours
+    assert recognised(CRASH, seen(fingerprint=""), ours()) == ours()
     assert recognised(CRASH, seen(), ours(fingerprint=fingerprint)).ours
 
 
+def test_what_was_known_of_one_image_is_not_taken_for_the_next() -> None:
+    known = ours(**OF_IT, **OF_THE_MACHINE, failures=2, next_try=9.0, last_error="x", owed="y")
+    kept = OF_THE_MACHINE | {"ram": seen().ram, "online": seen().online}
+    other = recognised(CRASH, seen(fingerprint="another"), known)
+    assert other == ImageRecord(**kept, fingerprint="another")
+    unknown = known.model_copy(update={"ram": None, "online": None, "fingerprint": ""})
+    assert recognised(REBOOT, seen(), unknown) == ImageRecord(**kept)
+    interrupted = known.model_copy(update={"intent": INTENT, "fingerprint": ""})
+    both = {"ram": gib(*range(9)), "online": gib(*range(8)), "load_count": 4}
+    left = {"failures": 2, "next_try": 9.0, "last_error": "x", "owed": INTERRUPTED}
+    assert recognised(REBOOT, seen(), interrupted) == ImageRecord(
+        **(kept | both | left), ours=True, pair=PAIR
+    )
+    gone = recognised(REBOOT, seen(reboot=False), known)
+    left = {"failures": 2, "next_try": 9.0, "last_error": "x", "owed": "y"}
+    assert gone == ImageRecord(**OF_THE_MACHINE, **left, pair=PAIR)
+
+
 def test_an_image_that_is_gone_is_forgotten() -> None:
-    good = ours(fingerprint="f", segments=gib(7), elfcorehdr=4096, uncured=MISSING, degraded="x")
+    good = ours(fingerprint="f", placement=placed(7), uncured=MISSING, degraded="x")
     for image, look in ((CRASH, seen(crash=False)), (REBOOT, seen(reboot=False))):
         record = recognised(image, look, good)
         assert record.load_count == good.load_count
@@ -290,6 +446,11 @@ def test_an_image_that_is_gone_is_forgotten() -> None:
 def test_someone_who_takes_it_away_is_no_failure_and_owes_nothing() -> None:
     record = recognised(CRASH, seen(crash=False), ours(last_error="an older failure"))
     assert (record.owed, record.last_error) == ("", "")
+
+
+def test_a_failure_while_none_was_there_stays_one() -> None:
+    failed = ImageRecord(last_error="the kernel file is empty")
+    assert recognised(CRASH, seen(crash=False), failed) == failed
 
 
 def test_a_load_that_took_the_old_image_along_stays_owed() -> None:
@@ -337,7 +498,7 @@ def test_an_interrupted_reboot_load_counts_with_the_map_of_either_image() -> Non
     record = recognised(REBOOT, seen(), ours(ram=gib(0, 20), online=gib(0, 20), intent=INTENT))
     assert record.ram == gib(*range(9), 20)
     assert record.online == gib(*range(8), 20)
-    assert record.segments is None
+    assert record.placement is None
     assert record.owed == "the load before was interrupted", "which of the two it is, none can tell"
 
 
@@ -359,6 +520,8 @@ def test_what_was_proven_by_reading_back_is_the_new_baseline() -> None:
     assert record.ram == seen().ram
     stale = recognised(CRASH, seen(drift=MISSING), ours(ram=gib(0)))
     assert stale.ram == gib(0)
+    unreadable = ours(ram=gib(0), uncured=MISSING)
+    assert recognised(CRASH, seen(header=False), unreadable) == unreadable
 
 
 def test_a_fingerprint_is_learned_when_it_can_be_read() -> None:
@@ -387,14 +550,19 @@ intents = st.builds(
     ram=ranges,
     online=ranges,
 )
+placements = st.builds(placed, st.integers(0, 9), source=st.sampled_from(PlacedBy))
 records = st.builds(
     ImageRecord,
     ours=st.booleans(),
     pair=st.none() | st.just(PAIR) | st.just(DIFFERENT.pair),
     ram=st.none() | ranges,
     online=st.none() | ranges,
-    segments=st.none() | ranges,
-    landing=st.none() | st.builds(Landing, ram=ranges, segments=ranges),
+    placement=st.none() | placements,
+    landing=st.none()
+    | st.builds(Landing, pair=st.just(PAIR), ram=ranges, segments=st.just(placed(7).segments)),
+    no_detour=st.none()
+    | st.builds(NoDetour, ram=ranges, below=st.just(7 * GIB), error=st.just("no room")),
+    prediction=st.sampled_from(Prediction),
     fingerprint=st.sampled_from(["", "ours", "another"]),
     intent=st.none() | intents,
     owed=st.sampled_from(["", "it is", LOAD_FAILED]),
@@ -414,7 +582,10 @@ looks = st.builds(
     load_disabled=st.booleans(),
     limit_panic=st.integers(-1, 1),
     limit_reboot=st.integers(-1, 1),
-    zones=st.dictionaries(st.integers(0, 9), st.sampled_from(["Normal", "Movable", "none"])),
+    movable=st.just(RangeSet()) | ranges,
+    boot_ram=st.none() | ranges,
+    forecast=st.none() | placements,
+    tools_obstacle=st.sampled_from(["", "it is not installed"]),
 )
 looks |= looks.map(lambda look: replace(look, map=None, header=None, problem="hidden"))
 modes = st.sampled_from([mode.value for mode in Mode])
@@ -469,6 +640,6 @@ def test_a_reboot_image_over_memory_that_went_never_stays(
 ) -> None:
     ledger = recognise(look, ledger)
     step = step_for(REBOOT, look, ledger, config.from_tables({"reboot": {"mode": "follow"}}, {}))
-    segments = ledger.reboot.segments
-    if look.map and look.reboot_loaded and segments and segments - look.online:
+    placement = ledger.reboot.placement
+    if look.map and look.reboot_loaded and placement and placement.ranges - look.online:
         assert isinstance(step.action, Unload) or "cannot be unloaded" in step.held

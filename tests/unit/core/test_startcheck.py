@@ -19,14 +19,14 @@ WHY = "the verdict's own reason"
         (State.CURRENT, False, REFUSE, True, True),
         (State.CURRENT, False, GUARD, True, True),
         (State.UNSAFE, False, GUARD, True, True),
-        (State.UNSAFE, False, REFUSE, False, False),
+        (State.UNSAFE, False, REFUSE, False, True),
         (State.UNSAFE, True, GUARD, False, False),
         (State.UNSAFE, True, REFUSE, False, False),
         (State.UNKNOWN, False, GUARD, False, True),
         (State.UNKNOWN, False, REFUSE, False, True),
-        (State.STALE, False, GUARD, False, False),
-        (State.ABSENT, False, GUARD, False, False),
-        (State.FAILED, False, GUARD, False, False),
+        (State.STALE, True, GUARD, False, False),
+        (State.ABSENT, False, GUARD, False, True),
+        (State.FAILED, False, GUARD, False, True),
     ],
 )
 def test_who_may_start_what(
@@ -35,10 +35,10 @@ def test_who_may_start_what(
     verdict = Verdict(state, WHY, danger=danger)
     settings = RebootConfig(when_unsafe=when_unsafe)
     assert (obstacle_to_start(verdict, settings) == "") is exec_may
-    assert (known_bad(verdict, settings) == "") is gate_may
+    assert (known_bad(verdict) == "") is gate_may
 
 
 def test_the_reason_is_the_verdicts() -> None:
     verdict = Verdict(State.UNSAFE, WHY, danger=True)
     assert obstacle_to_start(verdict, RebootConfig()) == WHY
-    assert known_bad(verdict, RebootConfig()) == WHY
+    assert known_bad(verdict) == WHY

@@ -9,9 +9,20 @@ from kexecwatchd import summary
 from kexecwatchd.ledger import ImageRecord, Ledger, LoadRecord
 from kexecwatchd.model import Drift, ImageName, Mode, Observation, State
 from kexecwatchd.reconcile import reconcile
-from kexecwatchd.report import AddressRange, DriftSizes, ImageStatus, LastLoad
+from kexecwatchd.report import AddressRange, DriftSizes, ImageStatus, LastLoad, SegmentDetails
 from kexecwatchd.summary import Known
-from tests.unit.core.cases import CRASH, GIB, REBOOT, book, configured, foreign, gib, ours, seen
+from tests.unit.core.cases import (
+    CRASH,
+    GIB,
+    REBOOT,
+    book,
+    configured,
+    foreign,
+    gib,
+    ours,
+    placed,
+    seen,
+)
 
 DRIFT = Drift(gib(2, 3), gib(9), ("cpu1",))
 
@@ -139,8 +150,8 @@ def test_foreign_is_only_what_is_loaded(
 @pytest.mark.parametrize(
     ("look", "record", "words"),
     [
-        (seen(), ours(segments=gib(7)), ""),
-        (seen(offline=[7]), ours(segments=gib(7)), "unload it: "),
+        (seen(), ours(placement=placed(7)), ""),
+        (seen(offline=[7]), ours(placement=placed(7)), "unload it: "),
         (seen(reboot=False), ImageRecord(owed="it went"), "load it: it went"),
         (seen(reboot=False, load_disabled=True), ImageRecord(owed="it went"), "nothing: kernel."),
     ],
@@ -153,13 +164,14 @@ def test_next_step(look: Observation, record: ImageRecord, words: str) -> None:
 
 def test_addresses_are_in_the_details_alone() -> None:
     look = seen(drift=DRIFT)
-    all_known = known(look, book(reboot=ours(segments=gib(7))))
+    all_known = known(look, book(reboot=ours(placement=placed(7))))
     crash, reboot = summary.details(all_known).images
     assert crash.missing == [AddressRange(start="0x80000000", end="0xffffffff")]
     assert crash.extra == [AddressRange(start="0x240000000", end="0x27fffffff")]
     assert crash.missing_notes == ["cpu1"]
     assert crash.elfcorehdr == "0x10000000"
-    assert reboot.segments == [AddressRange(start="0x1c0000000", end="0x1ffffffff")]
+    assert reboot.segments == [SegmentDetails(start="0x1c0000000", end="0x1ffffffff")]
+    assert (reboot.placed_by, reboot.prediction) == ("log", "")
     assert reboot.elfcorehdr == ""
     assert "0x" not in summary.status(all_known).model_dump_json()
 
@@ -186,10 +198,10 @@ def test_one_line_begins_with_the_worst(
 @pytest.mark.parametrize(
     ("record", "mode", "obstacle"),
     [
-        (ours(segments=gib(6)), "ensure", ""),
+        (ours(placement=placed(6)), "ensure", ""),
         (foreign(), "follow", "nothing proves"),
-        (ours(segments=gib(9)), "ensure", "no longer there"),
-        (ours(segments=gib(6)), "off", "nothing proves"),
+        (ours(placement=placed(9)), "ensure", "no longer there"),
+        (ours(placement=placed(6)), "off", "nothing proves"),
     ],
 )
 def test_whether_the_reboot_image_may_be_started_is_told(

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd import ledger
+from kexecwatchd import bootmemory, ledger
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.memorypicture import MemoryPicture
-from kexecwatchd.model import Hazard
+from kexecwatchd.model import Hazard, PlacedBy, Placement, Segment
 from kexecwatchd.survey import SurveyError, survey
 from tests.fake_kernel import BLOCK, CMDLINE, CRASH_REGION, DIMM, FakeKernel
 from tests.unit.kernel.trees import populate
 
-HOT_ADDED_IS_NOT_KNOWN = "which memory was hot-added"
+HOT_ADDED_IS_NOT_KNOWN = (
+    "which memory was hot-added: kexecwatchd has not recorded what was there at boot"
+)
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def load(kernel: FakeKernel, flags: int) -> None:
 
 def note_reboot_image(kernel: FakeKernel) -> None:
     """What the daemon would have noted after its load."""
-    record = ImageRecord(segments=kernel.segments)
+    segments = tuple(Segment(r.start, r.size) for r in kernel.segments)
+    placement = Placement(segments, PlacedBy.LOG)
+    record = ImageRecord(ours=True, ram=kernel.ram, online=kernel.ram, placement=placement)
     path = kernel.path("run/kexecwatchd/ledger.json")
     ledger.write(path, Ledger(boot_id="a-boot", reboot=record))
 
@@ -81,6 +85,14 @@ def test_drift_and_a_reboot_image_in_a_dimm_that_goes(kernel: FakeKernel) -> Non
     assert segment.hazards == [Hazard.OFFLINE]
     assert int(segment.end, 16) + 1 == (DIMM + 4) * BLOCK
     assert picture.notes == [HOT_ADDED_IS_NOT_KNOWN]
+
+
+def test_what_came_after_boot_is_marked(kernel: FakeKernel) -> None:
+    bootmemory.record(kernel.root)
+    kernel.add_dimm()
+    picture = look(kernel)
+    assert [(r.first, r.hot_added) for r in picture.blocks] == [(0, False), (DIMM, True)]
+    assert picture.notes == []
 
 
 def test_nodes_are_those_of_the_blocks(kernel: FakeKernel) -> None:
@@ -140,5 +152,5 @@ def test_no_look_without_a_kernel(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=r"cannot be looked at: .*boot_id"):
         survey(tmp_path)
     populate(tmp_path, {"proc/sys/kernel/random/boot_id": "a-boot\n"})
-    with pytest.raises(SurveyError, match="iomem"):
+    with pytest.raises(SurveyError, match="zoneinfo"):
         survey(tmp_path)

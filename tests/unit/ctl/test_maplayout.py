@@ -16,7 +16,7 @@ from kexecwatchd.ctl.maplayout import Layout, fold
 from kexecwatchd.memorypicture import Survey, picture_of
 from kexecwatchd.model import Drift, Segment
 from kexecwatchd.ranges import RangeSet
-from tests.unit.core.machines import GIB, KIB, MIB, big, small, small_with_dimm, surveys
+from tests.unit.core.machines import GIB, KIB, MIB, big, managed, small, small_with_dimm, surveys
 
 TOP = 4 * GIB
 IMAGE = 62 * MIB + 40 * KIB  # its segments
@@ -59,7 +59,7 @@ def test_each_address_counts_as_the_most_important_thing() -> None:
         ({}, {"!": IMAGE, "o": 128 * MIB, "m": 384 * MIB - IMAGE}),
         ({"zones": {}}, {"!": IMAGE, "o": 128 * MIB, "h": 384 * MIB - IMAGE}),
         (
-            {"zones": {}, "driver_managed": RangeSet.of((5 * GIB, 6 * GIB))},
+            {"zones": {}, "memory": managed(small_with_dimm(), RangeSet.of((5 * GIB, 6 * GIB)))},
             {"!": IMAGE, "o": 128 * MIB, "v": 384 * MIB - IMAGE},
         ),
         # The blocks of the DIMM are gone, and /proc/iomem has not heard of it.

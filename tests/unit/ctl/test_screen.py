@@ -19,6 +19,8 @@ from kexecwatchd.report import (
     ImageDetails,
     ImageStatus,
     LastLoad,
+    RiskDetails,
+    SegmentDetails,
     Status,
 )
 
@@ -176,7 +178,7 @@ def test_no_drift_is_good_news_only_of_a_current_image() -> None:
 
 
 def test_the_ends_of_a_range_are_inclusive() -> None:
-    byte = AddressRange(start="0x1000", end="0x1000")
+    byte = SegmentDetails(start="0x1000", end="0x1000")
     details = Details(images=[ImageDetails(image=ImageName.CRASH, segments=[byte])])
     assert "0x1000-0x1000  1 B\n" in screen(status(image()), details)
 
@@ -208,17 +210,28 @@ def test_details_show_each_range_with_its_size() -> None:
                 extra=ranges,
                 missing_notes=["cpu3"],
                 elfcorehdr="0x2f000000",
-                segments=ranges[:2],
+                segments=[
+                    SegmentDetails(start="0x100000", end="0x100fff", name="purgatory"),
+                    SegmentDetails(
+                        start="0x8000000",
+                        end="0x17ffffff",
+                        name="kernel",
+                        risks=[RiskDetails(hazard="movable", parts=[], memory_blocks=[1, 2])],
+                    ),
+                ],
+                placed_by="log",
             )
         ]
     )
     text = screen(status(STALE, OFF), details)
     assert "\n                 0x100000000-0x17fffffff  2 GiB\n" in text
-    assert text.count("128 MiB") == 8 + 2
+    assert text.count("128 MiB") == 8
     assert "and 4 more: all of them with --json" in text
     assert row(text, "notes").endswith(": cpu3")
     assert row(text, "elfcorehdr") == "at 0x2f000000"
-    assert row(text, "placement") == "2 segments at"
+    assert row(text, "placement") == "2 segments, as the kernel's log says"
+    assert "4 KiB  purgatory\n" in text
+    assert "256 MiB  kernel  ! movable (memory1, memory2)\n" in text
 
 
 TEXT = st.text(max_size=200)

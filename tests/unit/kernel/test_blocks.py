@@ -117,6 +117,36 @@ def test_zone(tmp_path: Path) -> None:
     assert [reader.zone(n) for n in (5, 6, 7, 8)] == ["Normal", "none", "", ""]
 
 
+def test_a_zone_is_remembered_until_its_block_is_read_again(tmp_path: Path) -> None:
+    put(tmp_path, {5: "online", 6: "online"})
+    reader = BlockReader(tmp_path)
+    reader.read(None)
+    assert reader.zone(5) == "", "one that could not be read is asked for again"
+
+    def show(zone: str) -> None:
+        populate(tmp_path, {f"{MEMORY}/memory{n}/valid_zones": f"{zone}\n" for n in (5, 6)})
+
+    def zones() -> list[str]:
+        return [reader.zone(n) for n in (5, 6)]
+
+    show("Normal")
+    assert zones() == ["Normal", "Normal"]
+    show("Movable")
+    reader.read([])
+    assert zones() == ["Normal", "Normal"]
+    reader.read([6])
+    assert zones() == ["Normal", "Movable"]
+    reader.read(None)
+    assert zones() == ["Movable", "Movable"]
+    show("DMA32")
+    shutil.rmtree(tmp_path / f"{MEMORY}/memory5")
+    reader.read([])
+    put(tmp_path, {5: "online"})
+    show("DMA32")
+    reader.read([])
+    assert zones() == ["DMA32", "Movable"]
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), max_size=12))
 def test_only_numbered_directories_are_blocks(name: str) -> None:
     number = name.removeprefix("memory")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.kernel.firmware_map import BadFirmwareMap, parse, read
+from kexecwatchd.kernel.firmware_map import BadFirmwareMap, FirmwareMap, parse, read, taken_out
 from kexecwatchd.ranges import RangeSet
 
 from .trees import populate
@@ -53,6 +53,23 @@ def test_entries_beyond_the_count_are_what_was_there_before() -> None:
     assert parse(boot_params(LAB, count=6)) == LAB_RAM - RangeSet.of((0x100000000, 0x110000000))
 
 
+def test_no_more_than_fit_into_boot_params() -> None:
+    """What follows the 128 entries is another field."""
+    page = boot_params([*LAB, *[(0, 0, 2)] * (128 - len(LAB)), (1 << 40, 0x1000, 1)], count=129)
+    assert parse(page) == LAB_RAM
+    assert parse(page[: 0x2D0 + 128 * 20]) == LAB_RAM
+
+
+@pytest.mark.parametrize("more", [b"", packed([(1 << 40, 0x1000, 1)])])
+def test_a_table_to_the_last_byte_is_whole(more: bytes) -> None:
+    end = 0x2D0 + len(LAB) * 20
+    data = boot_params(LAB)
+    assert parse(data[:end], more) & LAB_RAM == LAB_RAM
+    for shorter, longer in ((data[: end - 1], more), (data, more + b"x"), (data[: end - 1], b"x")):
+        with pytest.raises(BadFirmwareMap, match="cut short"):
+            parse(shorter, longer)
+
+
 def test_no_boot_params_is_no_map(tmp_path: Path) -> None:
     assert read(tmp_path) is None
 
@@ -63,6 +80,7 @@ def test_entries_in_setup_data_count_too(tmp_path: Path) -> None:
     populate(
         tmp_path,
         {
+            "proc/cmdline": "ro quiet\n",
             f"{where}/data": boot_params(LAB),
             f"{where}/setup_data/0/type": "0x3\n",
             f"{where}/setup_data/0/data": b"a PCI option ROM",
@@ -70,7 +88,49 @@ def test_entries_in_setup_data_count_too(tmp_path: Path) -> None:
             f"{where}/setup_data/1/data": more,
         },
     )
-    assert read(tmp_path) == LAB_RAM | RangeSet.of((0x200000000, 0x200001000))
+    expected = LAB_RAM | RangeSet.of((0x200000000, 0x200001000))
+    assert read(tmp_path) == FirmwareMap(expected, RangeSet())
+    populate(
+        tmp_path,
+        {
+            f"{where}/setup_data/0/type": "0x1\n",
+            f"{where}/setup_data/0/data": packed([(0x400000000, 0x1000, 1)]),
+        },
+    )
+    both = RangeSet.of((0x200000000, 0x200001000), (0x400000000, 0x400001000))
+    assert read(tmp_path) == FirmwareMap(LAB_RAM | both, RangeSet())
+
+
+def test_what_the_command_line_takes_out_is_told_apart(tmp_path: Path) -> None:
+    """As kexecwatchd has kexec-tools start a kernel: the loader's table has the hot-added DIMM."""
+    table = boot_params([*LAB, (0x180000000, 0x20000000, 1)])
+    cmdline = "ro memmap=0x20000000%0x180000000-1\n"
+    populate(tmp_path, {"proc/cmdline": cmdline, "sys/kernel/boot_params/data": table})
+    dimm = RangeSet.of((0x180000000, 0x1A0000000))
+    assert read(tmp_path) == FirmwareMap(LAB_RAM | dimm, taken_out=dimm)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "expected"),
+    [
+        ("", []),
+        ("memmap=512M%6G-1 ro", [(6 << 30, (6 << 30) + (512 << 20))]),
+        (
+            "a memmap=0x1000%0x2000-1 memmap=4k%1M-1",
+            [(0x2000, 0x3000), (1 << 20, (1 << 20) + 4096)],
+        ),
+        # other forms do other things
+        ("memmap=1G@4G memmap=1G$4G memmap=1G%4G-1+2 memmap=1G%4G-2 xmemmap=1G%4G-1", []),
+        ("memmap=1X%4G-1 memmap=%-1 memmap=0x%0x-1", []),
+    ],
+)
+def test_taken_out(cmdline: str, expected: list[tuple[int, int]]) -> None:
+    assert taken_out(cmdline) == RangeSet.of(*expected)
+
+
+@given(st.text(alphabet="memap=%-1 0123456789xKMGabc\n", max_size=60))
+def test_any_command_line_will_do(cmdline: str) -> None:
+    taken_out(f"memmap={cmdline}")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +143,7 @@ def test_entries_in_setup_data_count_too(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_map_is_refused_by_name(tmp_path: Path, data: bytes, wrong: str) -> None:
-    populate(tmp_path, {"sys/kernel/boot_params/data": data})
+    populate(tmp_path, {"proc/cmdline": "\n", "sys/kernel/boot_params/data": data})
     with pytest.raises(BadFirmwareMap, match=f"boot_params/data: .*{wrong}"):
         read(tmp_path)
 

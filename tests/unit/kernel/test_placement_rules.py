@@ -37,7 +37,7 @@ def kernel(tmp_path: Path) -> Callable[..., Path]:
     def build(purgatory: bytes = OBJECT, size: int | None = None, symbols: str = SYMBOLS) -> Path:
         length = struct.pack("<Q", len(purgatory) if size is None else size)
         kcore(tmp_path, {0x1000: b"RAM"}, image={PURGATORY: purgatory, SIZE: length})
-        populate(tmp_path, {"proc/kallsyms": symbols, "proc/meminfo": "CmaTotal:       0 kB\n"})
+        populate(tmp_path, {"proc/kallsyms": symbols})
         return tmp_path
 
     return build
@@ -53,10 +53,9 @@ def test_a_kernel_of_today(kernel: Kernel) -> None:
 
 
 def test_an_old_kernel(kernel: Kernel) -> None:
-    """Older than the walk from the highest down, perhaps than the random seed, and without CMA."""
+    """Older than the walk from the highest down, perhaps than the random seed."""
     symbols = SYMBOLS.replace("T walk_system_ram_res_rev", "T something_else")
     root = kernel(symbols=symbols)
-    populate(root, {"proc/meminfo": "MemTotal:       1000 kB\n"})
     assert read_rules(root, "x86_64") == Rules(
         highest_first=False, purgatory=0x5000, boot_parameters=(112, 160)
     )
@@ -124,13 +123,6 @@ def test_what_adds_segments(kernel: Kernel, symbol: str, reason: str) -> None:
         read_rules(kernel(symbols=SYMBOLS[:place] + line + SYMBOLS[place:]), "x86_64")
 
 
-def test_cma_is_tried_first(kernel: Kernel) -> None:
-    root = kernel()
-    populate(root, {"proc/meminfo": "MemTotal: 1 kB\nCmaTotal:         196608 kB\nCmaFree: 0 kB\n"})
-    with pytest.raises(RulesUnknown, match="CMA"):
-        read_rules(root, "x86_64")
-
-
 def test_no_more_is_read_than_needed(kernel: Kernel) -> None:
     read_rules(kernel(symbols=SYMBOLS + "unread T kexec_purgatory\n"), "x86_64")
 
@@ -147,7 +139,7 @@ def test_a_kernel_without_purgatory(kernel: Kernel, symbols: str) -> None:
         read_rules(kernel(symbols=symbols), "x86_64")
 
 
-@pytest.mark.parametrize("path", ["proc/kcore", "proc/kallsyms", "proc/meminfo"])
+@pytest.mark.parametrize("path", ["proc/kcore", "proc/kallsyms"])
 def test_what_cannot_be_read(kernel: Kernel, path: str) -> None:
     root = kernel()
     (root / path).unlink()
@@ -196,7 +188,7 @@ def test_any_purgatory_is_refused_or_has_a_size(
     purgatory = OBJECT[:at] + noise + OBJECT[at + len(noise) :]
     image = {PURGATORY: purgatory, SIZE: struct.pack("<Q", len(purgatory))}
     kcore(root, {0x1000: b"RAM"}, image=image)
-    populate(root, {"proc/kallsyms": SYMBOLS, "proc/meminfo": ""})
+    populate(root, {"proc/kallsyms": SYMBOLS})
     try:
         size = read_rules(root, "x86_64").purgatory
     except RulesUnknown:

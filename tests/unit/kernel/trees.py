@@ -92,3 +92,18 @@ def crash_header(loads: Mapping[int, int], notes: Mapping[int, int], order: str 
     phdrs = [phdr(PT_NOTE, address, size, order=order) for address, size in notes.items()]
     phdrs += [phdr(PT_LOAD, address, size, order=order) for address, size in loads.items()]
     return elf(*phdrs, order=order)
+
+
+def kexec_rules(root: Path) -> None:
+    """What a kernel of today shows of how it places a reboot image: /proc/kallsyms, and a purgatory
+    of 5 pages in /proc/kcore."""
+    purgatory, size = 0xFFFFFFFF82001000, 0xFFFFFFFF82008000
+    content = relocatable((1, 2, 0x4000, 4096), (8, 2, 0x1000, 4096))
+    length = struct.pack("<Q", len(content))
+    kcore(root, {0x1000: b"RAM"}, image={purgatory: content, size: length})
+    symbols = (
+        "ffffffff810010e0 T walk_system_ram_res_rev\n"
+        f"{purgatory:x} D kexec_purgatory\n"
+        f"{size:x} D kexec_purgatory_size\n"
+    )
+    populate(root, {"proc/kallsyms": symbols})

@@ -14,6 +14,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,22 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
         os.close(fd)
 
 
+@contextmanager
+def our_input(text: str) -> Iterator[None]:
+    """This process's standard input."""
+    kept = os.dup(0)
+    reading, writing = os.pipe()
+    os.write(writing, text.encode())
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
 class TestLoading:
     def test_a_load(self, program: Program) -> None:
         program.does("say(said)")
@@ -218,7 +235,8 @@ class TestLoading:
             "seen = [sys.argv[1:], dict(os.environ), files, sys.stdin.read(), os.getcwd()]\n"
             f"open({str(note)!r}, 'w').write(json.dumps(seen))\n"
         )
-        assert program.load().error is None
+        with our_input("not for it"):
+            assert program.load().error is None
         arguments, environment, files, stdin, where = json.loads(note.read_text())
         kernel, initrd = program.files.kernel_fd, program.files.initrd_fd
         assert arguments == [

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""/proc/meminfo: CMA memory or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kexecwatchd.kernel.meminfo import has_cma
+from tests.unit.kernel.trees import populate
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MemTotal: 1 kB\nCmaTotal:         196608 kB\nCmaFree: 0 kB\n", True),
+        ("MemTotal: 1 kB\nCmaTotal:              0 kB\nCmaFree: 0 kB\n", False),
+        ("MemTotal: 1 kB\n", False),
+        ("", False),
+    ],
+)
+def test_has_cma(tmp_path: Path, text: str, expected: bool) -> None:
+    populate(tmp_path, {"proc/meminfo": text})
+    assert has_cma(tmp_path) is expected
+
+
+def test_a_machine_without_proc_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="meminfo"):
+        has_cma(tmp_path)
