@@ -155,7 +155,7 @@ def main() -> int:
         payload = stage(Path(directory))
         with lab.machine(KERNEL, payload=payload, install=INSTALL) as vm:
             found = with_the_daemon(Watched(vm))
-        with lab.machine(KERNEL, payload=payload, install=INSTALL) as vm:
+        with lab.machine(KERNEL) as vm:
             lost = not without_it(vm)
     chapter("What is proven")
     say(

@@ -37,6 +37,31 @@ def guest(lab: Lab, payload: Path) -> Guest:
         with lab.machine(
             kernel, payload=payload, install=INSTALL, cmdline=cmdline, memory=memory
         ) as vm:
+            watched = Watched(vm)
+            yield watched
+            if vm.alive() and vm.stage == "system":
+                _require_right_prediction(watched)
+
+    return start
+
+
+def _require_right_prediction(watched: Watched) -> None:
+    """In every scenario: where a reboot image's place was predicted and logged, both agree."""
+    ledger = watched.vm.run("cat /run/kexecwatchd/ledger.json", check=False).text
+    if ledger:
+        assert json.loads(ledger)["reboot"]["prediction"] != "disagrees", ledger
+
+
+@pytest.fixture
+def bare(lab: Lab) -> Guest:
+    """bare("6.1", cmdline="…"): a running guest without the daemon.
+
+    For controls that plug memory: where it is installed, the first memory event starts it.
+    """
+
+    @contextmanager
+    def start(kernel: str, cmdline: str = "", memory: str = "1G") -> Iterator[Watched]:
+        with lab.machine(kernel, cmdline=cmdline, memory=memory) as vm:
             yield Watched(vm)
 
     return start

@@ -54,8 +54,8 @@ def test_without_files_of_ours_it_is_told(guest: Guest) -> None:
         assert vm.run("kexecwatchctl status", check=False).code == 3
 
 
-def test_control_the_dump_of_it_cannot_be_read(guest: Guest) -> None:
-    with guest("6.12") as watched:
+def test_control_the_dump_of_it_cannot_be_read(bare: Guest) -> None:
+    with bare("6.12") as watched:
         vm = watched.vm
         bare_load(vm, "crash", WITHOUT)
         dimm = vm.plug_dimm("d0", "128M")

@@ -61,8 +61,8 @@ def test_daemon_reloads_once_and_the_dump_has_it(guest: Guest, figures: Figures)
         assert capture.read_phys(address, len(pattern)) == pattern
 
 
-def test_control_without_the_daemon_it_is_lost(guest: Guest) -> None:
-    with guest("6.1") as watched:
+def test_control_without_the_daemon_it_is_lost(bare: Guest) -> None:
+    with bare("6.1") as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")

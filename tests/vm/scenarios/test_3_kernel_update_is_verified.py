@@ -48,8 +48,8 @@ def test_no_reload_for_what_is_right_and_one_for_what_is_not(
         )
 
 
-def test_control_without_the_daemon_it_stays_stale(guest: Guest) -> None:
-    with guest("6.12", memory=ROOMY) as watched:
+def test_control_without_the_daemon_it_stays_stale(bare: Guest) -> None:
+    with bare("6.12", memory=ROOMY) as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")

@@ -57,8 +57,8 @@ def test_one_reload_and_unarmed_only_inside_it(guest: Guest, figures: Figures) -
         )
 
 
-def test_control_without_the_daemon_the_blocks_are_missing(guest: Guest) -> None:
-    with guest("6.1") as watched:
+def test_control_without_the_daemon_the_blocks_are_missing(bare: Guest) -> None:
+    with bare("6.1") as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", BLOCKS * (128 << 20))

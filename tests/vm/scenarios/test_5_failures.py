@@ -82,9 +82,9 @@ def test_damaged_files_leave_the_last_good_pair_loaded(guest: Guest, figures: Fi
         figures(damages=len(DAMAGES), loads=loads)
 
 
-def test_control_a_plain_reload_leaves_nothing(guest: Guest) -> None:
+def test_control_a_plain_reload_leaves_nothing(bare: Guest) -> None:
     """What every other tool does with a truncated kernel: the old image is gone, none is there."""
-    with guest("6.1") as watched:
+    with bare("6.1") as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         lay_out(watched)

@@ -47,8 +47,8 @@ def test_notes_are_right_again(guest: Guest, figures: Figures) -> None:
         assert dumped(vm.panic()) == cpus + 1
 
 
-def test_control_without_the_daemon_the_note_is_missing(guest: Guest) -> None:
-    with guest("6.1") as watched:
+def test_control_without_the_daemon_the_note_is_missing(bare: Guest) -> None:
+    with bare("6.1") as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         assert not missing(watched)

@@ -37,8 +37,8 @@ def test_both_images_through_add_and_remove(guest: Guest, figures: Figures) -> N
         figures(reloads_after_add=0, reloads_after_remove=1)
 
 
-def test_control_without_the_daemon_it_stays_stale(guest: Guest) -> None:
-    with guest("7.3", memory=ROOMY) as watched:
+def test_control_without_the_daemon_it_stays_stale(bare: Guest) -> None:
+    with bare("7.3", memory=ROOMY) as watched:
         vm = watched.vm
         bare_load(vm, "crash")
         dimm = vm.plug_dimm("d0", "512M")

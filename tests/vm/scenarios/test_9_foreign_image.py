@@ -58,8 +58,8 @@ def test_without_files_of_ours_it_is_only_reported(guest: Guest) -> None:
         assert stale["load_count"] == 0
 
 
-def test_control_without_the_daemon_it_stays_as_it_was(guest: Guest) -> None:
-    with guest("6.12") as watched:
+def test_control_without_the_daemon_it_stays_as_it_was(bare: Guest) -> None:
+    with bare("6.12") as watched:
         load_with_kexec_tools(watched)
         dimm = watched.vm.plug_dimm("d0", "512M")
         assert not touches(watched.header()["loads"], dimm.start, dimm.end)
