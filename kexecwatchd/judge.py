@@ -119,8 +119,8 @@ def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
     if doubtful:
         return Verdict(
             State.UNKNOWN,
-            f"where it lies is not known, and {human(doubtful.size)} of memory is offline or can"
-            " go away",
+            f"where it lies is not known{_why_not(seen)}, and {human(doubtful.size)} of memory is"
+            " offline or can go away",
             "ledger",
         )
     return Verdict(
@@ -129,6 +129,10 @@ def _reboot(seen: Observation, record: ImageRecord) -> Verdict:
         " none can",
         "ledger",
     )
+
+
+def _why_not(seen: Observation) -> str:
+    return f" ({seen.forecast_problem})" if seen.forecast_problem else ""
 
 
 _PROOFS = {

@@ -54,10 +54,13 @@ class Outlook:
             boot = bootimage.inspect(fd, self._machine)
         finally:
             os.close(fd)
+        initrd_size = None if files.initrd is None else os.stat(files.initrd).st_size
+        if initrd_size == 0:
+            raise bootimage.BadImage("the initrd is empty")
         return Request(
             kernel_memory=boot.memory_size,
             kernel_alignment=boot.alignment,
             kernel_preferred=boot.preferred_address,
-            initrd_size=None if files.initrd is None else os.stat(files.initrd).st_size,
+            initrd_size=initrd_size,
             cmdline_bytes=len(os.fsencode(files.cmdline)) + 1,
         )

@@ -110,6 +110,8 @@ def _x86(file: _File) -> BootImage:
     setup = ((file.number("B", 0x1F1) or 4) + 1) * 512
     file.must_reach(setup + file.number("<I", 0x1F4) * 16, "the kernel proper (syssize)")
     init_size = file.number("<I", 0x260)
+    if not init_size:
+        raise BadImage("damaged: an init_size of 0")
     if file.size - setup > init_size:
         raise BadImage(f"{file.size - setup} bytes of kernel in an init_size of {init_size}")
     alignment = file.number("<I", 0x230)
