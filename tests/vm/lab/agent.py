@@ -53,7 +53,8 @@ class Agent:
         self._buffer = bytearray()
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        #: What the agent called itself at its last start: "system", "capture", "second:NAME".
+        #: What the agent called itself at its last start: "system", "capture", "second:NAME"; ""
+        #: while none can be relied on.
         self.stage = ""
 
     def run(self, command: str, stdin: bytes = b"", timeout: float = 300) -> Result:
@@ -66,9 +67,13 @@ class Agent:
             return self._answer(self._send(command, stdin), command, deadline)
 
     def post(self, command: str) -> None:
-        """Send a command that will never be answered (it takes the guest down)."""
+        """Send a command that will never be answered (it takes the guest down).
+
+        Until another agent starts, no stage is known.
+        """
         with self._lock:
             self._send(command, b"")
+            self.stage = ""
 
     def wait_ready(self, stage: str, timeout: float = 300) -> str:
         """Wait for an agent to start whose stage begins with `stage`; return the whole stage."""

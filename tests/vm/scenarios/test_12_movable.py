@@ -95,6 +95,48 @@ def test_it_boots_too_while_the_movable_memory_is_still_there(guest: Guest) -> N
         assert there in vm.run("cat /proc/iomem").text, "the next kernel finds it through ACPI"
 
 
+# The lab's own way to boot; what comes back is the whole system.
+SYSTEM = "root=/dev/vda rw console=ttyS0 crashkernel=256M memhp_default_state=online_movable"
+
+
+def second_generation(watched: Watched) -> Dimm:
+    """A system that kexec-tools started for us while there was a DIMM, which is gone now.
+
+    The table that the loader handed on has the DIMM in it; this kernel was told to leave it out.
+    """
+    vm = watched.vm
+    dimm = plug_movable(watched)
+    watched.configure(reboot="ensure")
+    vm.run(f'sed -i \'s,cmdline = ".*,cmdline = "{SYSTEM}",\' {CONFIG}')
+    watched.start()
+    watched.wait_state("reboot", "current")
+    vm.agent.post("systemctl kexec")
+    vm.agent.wait_ready("system")
+    vm.run("systemctl is-system-running --wait", check=False)
+    assert f"memmap={dimm.size:#x}%{dimm.start:#x}-1" in vm.run("cat /proc/cmdline").text
+    vm.run("systemctl stop kexecwatchd")
+    vm.unplug_dimm("d0")
+    return dimm
+
+
+def test_the_kernel_after_the_next_is_told_to_leave_it_out_as_well(guest: Guest) -> None:
+    with guest("6.12", memory=ROOMY) as watched:
+        vm = watched.vm
+        second_generation(watched)
+        watched.configure(reboot="ensure")
+        watched.start()
+        found = watched.wait_state("reboot", "current")
+        assert found["proof"] == "placement", "the kernel's own choice is safe now"
+        assert vm.kexec() == "second"
+
+
+def test_control_the_kernel_after_the_next_dies_of_it(guest: Guest) -> None:
+    with guest("6.12", memory=ROOMY) as watched:
+        second_generation(watched)
+        placed_load(watched.vm)
+        assert ending(watched.vm, timeout=120) in ("panic", "dead")
+
+
 def test_without_kexec_tools_it_is_refused(guest: Guest, figures: Figures) -> None:
     with guest("6.12", memory=ROOMY) as watched:
         vm = watched.vm
