@@ -22,10 +22,19 @@ def bare_load(vm: Machine, image: str, cmdline: str = "") -> float:
 
 
 def watch_events(vm: Machine) -> GuestProcess:
-    """Start noting the kernel's own memory and CPU uevents, with their monotonic times."""
-    return vm.spawn(
+    """Start noting the kernel's own memory and CPU uevents, with their monotonic times.
+
+    Returns when it listens, which it says.
+    """
+    process = vm.spawn(
         "exec stdbuf -oL udevadm monitor --kernel --subsystem-match=memory --subsystem-match=cpu"
     )
+    deadline = time.monotonic() + limit(300)
+    while "KERNEL - " not in process.output():
+        if time.monotonic() > deadline or not process.running():
+            raise LabTimeout(f"{process.command!r} does not listen: {process.wait().stderr!r}")
+        time.sleep(0.1)
+    return process
 
 
 def events(process: GuestProcess) -> list[tuple[float, str, str]]:
