@@ -2,7 +2,8 @@
 """Scenario 11: where a reboot image will lie is known before it is loaded.
 
 6.12 and 7.3 log where they put it, so each forecast is compared with the log. 6.1 logs nothing, but
-the next kernel says where it found itself. The daemon does not run: its modules are asked.
+the next kernel says where it found itself. But for the last test the daemon's modules are asked by
+themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 
 from tests.vm.lab.hotplug import Dimm
 from tests.vm.lab.machine import Machine
+from tests.vm.scenarios import told
 from tests.vm.scenarios.conftest import ROOMY, Guest
 
 pytestmark = pytest.mark.vm
@@ -154,3 +156,20 @@ def test_the_forecast_is_for_a_load_that_leaves_cma_alone(guest: Guest) -> None:
         assert inside(dimm, *compare(vm, options="--no-cma").values())
         vm.run("dmesg -C; python3 /lab/bareload.py reboot --debug")
         assert not inside(dimm, logged(vm)["kernel"])
+
+
+def test_the_daemon_judges_by_it_where_nothing_is_logged(guest: Guest) -> None:
+    """6.1: other memory may go; without a prediction any that went would count as the image's."""
+    with guest("6.1", memory=ROOMY) as watched:
+        vm = watched.vm
+        watched.configure(reboot="ensure")
+        watched.start()
+        found = watched.wait_state("reboot", "current")
+        assert found["proof"] == "prediction"
+        dimm = vm.plug_dimm("d0", "512M")
+        vm.unplug_dimm("d0")
+        watched.verify()
+        after = watched.image("reboot")
+        assert (after["state"], after["load_count"]) == ("current", found["load_count"])
+        assert told.outside(told.segments(watched), dimm)
+        assert vm.kexec() == "second"
