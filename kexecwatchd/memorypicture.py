@@ -28,7 +28,7 @@ from kexecwatchd.model import (
     Segment,
 )
 from kexecwatchd.ranges import Range, RangeSet
-from kexecwatchd.report import AddressRange
+from kexecwatchd.report import AddressRange, addresses_of
 
 SCHEMA_VERSION = 1
 
@@ -120,13 +120,13 @@ def picture_of(survey: Survey) -> MemoryPicture:
         nodes=sorted({survey.nodes[n] for n in survey.blocks.by_number if n in survey.nodes}),
         ranges=_ram_ranges(survey),
         blocks=list(_block_runs(survey)),
-        crash_regions=_listed(survey.memory.crash_regions),
+        crash_regions=addresses_of(survey.memory.crash_regions),
         crash_loaded=survey.crash_loaded,
         reboot_loaded=survey.reboot_loaded,
         segments=_segments(survey),
         elfcorehdr=f"{header.address:#x}" if header else "",
-        missing=_listed(survey.drift.missing) if header else [],
-        extra=_listed(survey.drift.extra) if header else [],
+        missing=addresses_of(survey.drift.missing) if header else [],
+        extra=addresses_of(survey.drift.extra) if header else [],
         notes=list(survey.notes),
     )
 
@@ -228,7 +228,3 @@ def _seen(survey: Survey) -> Observation:
         movable=movable,
         boot=None if survey.boot_ram is None else BootMemory(survey.boot_ram),
     )
-
-
-def _listed(ranges: RangeSet) -> list[AddressRange]:
-    return [AddressRange(start=f"{r.start:#x}", end=f"{r.end - 1:#x}") for r in ranges]

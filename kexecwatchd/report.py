@@ -11,6 +11,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from kexecwatchd.model import ImageName, Mode, State
+from kexecwatchd.ranges import Range, RangeSet
 
 SCHEMA_VERSION = 1
 
@@ -94,6 +95,15 @@ class AddressRange(_Frozen):
 
     start: str
     end: str
+
+
+def address_of(r: Range) -> AddressRange:
+    """A range as people see it."""
+    return AddressRange(start=f"{r.start:#x}", end=f"{r.end - 1:#x}")
+
+
+def addresses_of(ranges: RangeSet) -> list[AddressRange]:
+    return [address_of(r) for r in ranges]
 
 
 class RiskDetails(_Frozen):

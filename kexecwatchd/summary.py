@@ -21,9 +21,7 @@ from kexecwatchd.model import (
     Step,
     Unload,
 )
-from kexecwatchd.ranges import Range, RangeSet
 from kexecwatchd.report import (
-    AddressRange,
     Details,
     DriftSizes,
     ImageDetails,
@@ -32,6 +30,8 @@ from kexecwatchd.report import (
     RiskDetails,
     SegmentDetails,
     Status,
+    address_of,
+    addresses_of,
 )
 from kexecwatchd.startcheck import obstacle_to_start
 
@@ -156,8 +156,8 @@ def _details(known: Known, step: Step) -> ImageDetails:
     header = known.seen.header if step.image is ImageName.CRASH else None
     return ImageDetails(
         image=step.image,
-        missing=_addresses(drift.missing),
-        extra=_addresses(drift.extra),
+        missing=addresses_of(drift.missing),
+        extra=addresses_of(drift.extra),
         missing_notes=list(drift.missing_notes),
         segments=[_segment(s, step.verdict.risks) for s in placement.segments] if placement else [],
         placed_by=placement.source.value if placement else "",
@@ -167,7 +167,7 @@ def _details(known: Known, step: Step) -> ImageDetails:
 
 
 def _segment(segment: Segment, risks: Sequence[Risk]) -> SegmentDetails:
-    where = _address(segment.range)
+    where = address_of(segment.range)
     return SegmentDetails(
         start=where.start,
         end=where.end,
@@ -175,21 +175,13 @@ def _segment(segment: Segment, risks: Sequence[Risk]) -> SegmentDetails:
         risks=[
             RiskDetails(
                 hazard=risk.hazard.value,
-                parts=_addresses(risk.part),
+                parts=addresses_of(risk.part),
                 memory_blocks=list(risk.blocks),
             )
             for risk in risks
             if risk.segment == segment
         ],
     )
-
-
-def _addresses(ranges: RangeSet) -> list[AddressRange]:
-    return [_address(r) for r in ranges]
-
-
-def _address(r: Range) -> AddressRange:
-    return AddressRange(start=f"{r.start:#x}", end=f"{r.end - 1:#x}")
 
 
 def one_line(status: Status) -> str:
