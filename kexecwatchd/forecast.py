@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING
 from kexecwatchd.kernel.placement_rules import PAGE, Rules, align
 from kexecwatchd.model import Segment
 from kexecwatchd.ranges import Range
@@ -20,9 +21,8 @@ from kexecwatchd.ranges import Range
 _MIN_PURGATORY = _MIN_BOOT_PARAMETERS = 0x3000
 _MIN_KERNEL = 0x100000
 _MIN_INITRD = 0x1000000
-# sizeof(struct boot_params), and MAX_ELFCOREHDR_STR_LEN: kept free in reboot images too.
+# sizeof(struct boot_params).
 _BOOT_PARAMS = 4096
-_ELFCOREHDR_STRING = 30
 
 
 class NoHole(Exception):
@@ -82,7 +82,7 @@ def forecast(rules: Rules, request: Request, resources: Sequence[Range]) -> tupl
 
 def _buffers(purgatory: int, extra: int, minimum: int, request: Request) -> list[_Buffer]:
     """As bzImage64_load() asks for them, one after the other."""
-    parameters = align(_BOOT_PARAMS + request.cmdline_bytes + _ELFCOREHDR_STRING, 16) + extra
+    parameters = align(_BOOT_PARAMS + request.cmdline_bytes + ELFCOREHDR_STRING, 16) + extra
     alignment = max(request.kernel_alignment, PAGE)
     buffers = [
         _Buffer("purgatory", purgatory, PAGE, _MIN_PURGATORY),

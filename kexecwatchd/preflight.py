@@ -18,14 +18,10 @@ from pathlib import Path
 
 from kexecwatchd import trusted
 from kexecwatchd.kernel import bootimage, initrd, kexec_state
-from kexecwatchd.kernel.bootimage import BootImage
+from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, BootImage
 from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.sizes import human
 from kexecwatchd.trusted import Untrusted
-
-# x86 puts "elfcorehdr=0x<16 digits> " in front of the command line (MAX_ELFCOREHDR_STR_LEN in
-# arch/x86/kernel/kexec-bzimage64.c), and counts it for reboot images too.
-ELFCOREHDR_ARGUMENT = 30
 
 
 class Refused(Exception):
@@ -96,10 +92,10 @@ def signature(fd: int) -> str:
 
 def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
     length = len(os.fsencode(paths.cmdline)) + 1
-    if boot.cmdline_size is not None and length + ELFCOREHDR_ARGUMENT > boot.cmdline_size:
+    if boot.cmdline_size is not None and length + ELFCOREHDR_STRING > boot.cmdline_size:
         raise Refused(
             f"the command line takes {length} bytes, {paths.kernel} accepts"
-            f" {boot.cmdline_size - ELFCOREHDR_ARGUMENT}"
+            f" {boot.cmdline_size - ELFCOREHDR_STRING}"
         )
     if boot.five_level is False and kexec_state.la57(root):
         raise Refused(

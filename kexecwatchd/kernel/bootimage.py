@@ -23,6 +23,9 @@ _FORMATS = (
     (b"BZh", "bzip2-compressed"),
     (b"\x7fELF", "an ELF file"),
 )
+# MAX_ELFCOREHDR_STR_LEN in arch/x86/kernel/kexec-bzimage64.c: x86 keeps room for
+# "elfcorehdr=0x<16 digits> " in front of the command line, for reboot images too.
+ELFCOREHDR_STRING = 30
 _APPENDED_SIGNATURE = b"~Module signature appended~\n"
 _EM = {"ppc64le": 21, "s390x": 22, "riscv64": 243, "loongarch64": 258}
 
