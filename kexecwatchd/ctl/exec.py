@@ -52,7 +52,7 @@ def _refusal(image: ImageStatus) -> str:
         lines.append(f"  what kexecwatchd does next:   {image.next_step}")
     lines += [
         "  what it knows of the image:   kexecwatchctl status",
-        # Plain `systemctl reboot` would start the image that is loaded (systemd 254 and later).
+        # Plain `systemctl reboot` would start the image that is loaded (seen with systemd 257).
         "  reboot through the firmware:  SYSTEMCTL_SKIP_AUTO_KEXEC=1 systemctl reboot",
     ]
     return "\n".join(lines)
