@@ -8,6 +8,8 @@ Times are Unix seconds (wall clock), 0 where there is none; sizes are bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from kexecwatchd.model import ImageName, Mode, State
@@ -72,6 +74,27 @@ class ImageStatus(_Frozen):
         description="why kexecwatchctl exec would refuse to start it; empty = it would not,"
         " and always for the crash image",
     )
+
+
+class CheckResult(_Frozen):
+    """One question of the doctor (kexecwatchd/checks/) and its answer, without addresses."""
+
+    name: str
+    question: str
+    answer: str = Field(description="problem, warning, cannot tell, ok or not applicable")
+    summary: str = Field(description="the answer in one line")
+    explanation: str = Field("", description="what it means, in a paragraph")
+    remedy: str = Field("", description="what to do, with the exact setting")
+    facts: dict[str, Any] = Field({}, description="the numbers behind it; sizes in bytes")
+
+
+class CheckReport(_Frozen):
+    """What `kexecwatchctl check --json` prints."""
+
+    schema_version: int = SCHEMA_VERSION
+    version: str = Field(description="of kexecwatchctl")
+    root: str = Field("", description="the directory of a collected machine; empty = this one")
+    results: list[CheckResult]
 
 
 class Status(_Frozen):

@@ -42,7 +42,9 @@ class BootImage:
     the kernel adds elfcorehdr=; None = not known. `five_level`: starts under 5-level paging (x86;
     None elsewhere). `memory_size`: RAM that it takes when loaded. `signed`: carries a signature.
     `alignment` (a power of two) and `preferred_address`: what x86's kernel_alignment and
-    pref_address say; 0 elsewhere.
+    pref_address say; 0 elsewhere. x86 too: `five_level_enabled`: the kernel was built to run with
+    5-level paging; `unpacked_size`: what the file unpacks to when it starts, relocations included,
+    0 = not known. `release`: as uname -r will say it; "" = not known.
     """
 
     cmdline_size: int | None
@@ -51,6 +53,9 @@ class BootImage:
     signed: bool
     alignment: int = 0
     preferred_address: int = 0
+    five_level_enabled: bool | None = None
+    unpacked_size: int = 0
+    release: str = ""
 
 
 def inspect(fd: int, machine: str) -> BootImage:
@@ -127,7 +132,27 @@ def _x86(file: _File) -> BootImage:
         signed=_check_pe(file),
         alignment=alignment,
         preferred_address=file.number("<Q", 0x258),
+        five_level_enabled=bool(xloadflags & 0x40),
+        unpacked_size=_unpacked_size(file, setup),
+        release=_release(file),
     )
+
+
+def _unpacked_size(file: _File, setup: int) -> int:
+    """z_output_len, which ends the compressed payload (arch/x86/boot/compressed/mkpiggy.c; the
+    compressors' own, or size_append in scripts/Makefile.lib)."""
+    offset, length = file.number("<I", 0x248), file.number("<I", 0x24C)
+    if length < 4:
+        return 0
+    return file.number("<I", setup + offset + length - 4)
+
+
+def _release(file: _File) -> str:
+    """The first word of the string that kernel_version points at."""
+    offset = file.number("<H", 0x20E)
+    text = file.read(offset + 0x200, 256) if offset else b""
+    words = text.partition(b"\0")[0].decode("ascii", "replace").split()
+    return words[0] if words else ""
 
 
 def _arm64(file: _File) -> BootImage:

@@ -97,7 +97,22 @@ class TestX86:
             signed=True,
             alignment=2 << 20,
             preferred_address=16 << 20,
+            five_level_enabled=True,
         )
+
+    def test_release_and_unpacked_size(self) -> None:
+        """kernel_version at 0x20e counts from 0x200; the payload's last four bytes are its size."""
+        data = put(
+            bzimage(),
+            (0x20E, "H", 0x400),
+            (0x248, "I", 64),
+            (0x24C, "I", 104),
+            (2048 + 64 + 100, "I", 57646880),
+        )
+        version = b"6.12.48+deb13-amd64 (build@example) #1 SMP\0"
+        data = data[:0x600] + version + data[0x600 + len(version) :]
+        found = inspect(data)
+        assert (found.release, found.unpacked_size) == ("6.12.48+deb13-amd64", 57646880)
 
     def test_unsigned(self) -> None:
         assert not inspect(with_pe(bzimage(), signed=False)).signed

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernels and initrds that this machine would load, and what is in the kernels' headers.
+
+Named by kexecwatchd.toml; for a crash image that it does not name, by the place where the
+distribution's own tool keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.kernel import bootimage
+from kexecwatchd.kernel.bootimage import BadImage, BootImage
+from kexecwatchd.model import ImageName
+
+# What tells a distribution's tool, and where it keeps kernel and initrd; {} is the release.
+_DISTRIBUTIONS = (
+    ("kdump-tools", "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz-{}",
+     "/var/lib/kdump/initrd.img-{}"),
+    ("kdump-utils", "etc/kdump.conf", "/boot/vmlinuz-{}", "/boot/initramfs-{}kdump.img"),
+    ("SUSE's kdump", "etc/sysconfig/kdump", "/var/lib/kdump/kernel", "/var/lib/kdump/initrd"),
+)  # fmt: skip
+
+FILES = (
+    "usr/lib/kexecwatchd/kexecwatchd.toml",
+    "etc/kexecwatchd/kexecwatchd.toml",
+    "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
+    *(marker for _, marker, _, _ in _DISTRIBUTIONS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BootFiles:
+    """What one image is loaded from: absolute paths on that machine. `cmdline`: None where only a
+    distribution's tool knows it. `origin`: who says so."""
+
+    image: ImageName
+    kernel: str
+    initrd: str | None
+    cmdline: str | None
+    origin: str
+
+
+def chosen(host: Host) -> tuple[BootFiles, ...]:
+    """The files of each image that has any, the crash image's first. Raises CannotTell."""
+    found = []
+    for image in ImageName:
+        files = host.config.image(image).files if host.config else None
+        if files is not None:
+            initrd = str(files.initrd) if files.initrd else None
+            found.append(
+                BootFiles(image, str(files.kernel), initrd, files.cmdline, "kexecwatchd.toml")
+            )
+        elif image is ImageName.CRASH and (theirs := _distributions(host)):
+            found.append(theirs)
+    return tuple(found)
+
+
+def _distributions(host: Host) -> BootFiles | None:
+    for tool, marker, kernel, initrd in _DISTRIBUTIONS:
+        if host.path(marker).exists():
+            return BootFiles(
+                ImageName.CRASH,
+                kernel=kernel.format(host.release),
+                initrd=initrd.format(host.release),
+                cmdline=None,
+                origin=tool,
+            )
+    return None
+
+
+def _look(host: Host) -> dict[str, BootImage | str]:
+    kernels: dict[str, BootImage | str] = {}
+    for files in chosen(host):
+        try:
+            fd = os.open(host.path(files.kernel), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            kernels[files.kernel] = f"cannot be opened: {error.strerror}"
+            continue
+        try:
+            kernels[files.kernel] = bootimage.inspect(fd, host.machine)
+        except BadImage as error:
+            kernels[files.kernel] = str(error)
+        finally:
+            os.close(fd)
+    return kernels
+
+
+KERNELS: Source[dict[str, BootImage | str]] = Source("kernels", dict[str, BootImage | str], _look)
+"""By path, each kernel of chosen(), or in words why the kernel would not take it."""

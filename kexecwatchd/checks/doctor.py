@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Asks the checks and gathers their answers. A check that fails takes no other one with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from kexecwatchd.addresses import without_addresses
+from kexecwatchd.checks.check import Answer, Check, Finding
+from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.report import CheckResult
+
+log = logging.getLogger(__name__)
+
+
+def ask(host: Host, checks: Iterable[Check]) -> list[CheckResult]:
+    """Every check's answer, in their order."""
+    return [_result(check, examine(host, check)) for check in checks]
+
+
+def examine(host: Host, check: Check) -> Finding:
+    """One check's answer; "cannot tell" where it has none."""
+    # What was left out on purpose must not pass for something that the machine does not have.
+    for name in (*check.addresses, *(source.name for source in check.asks)):
+        if why := host.left_out(name):
+            return Finding(Answer.CANNOT_TELL, f"{name}: {why}")
+    try:
+        return check.look(host)
+    except CannotTell as error:
+        return Finding(Answer.CANNOT_TELL, without_addresses(str(error)))
+    except (OSError, ValueError) as error:
+        return Finding(Answer.CANNOT_TELL, without_addresses(f"it cannot be read: {error}"))
+    except Exception as error:
+        log.exception("the check %s failed", check.name)
+        kind = type(error).__name__
+        return Finding(Answer.CANNOT_TELL, f"this check failed with {kind}: please report it")
+
+
+def _result(check: Check, finding: Finding) -> CheckResult:
+    return CheckResult(
+        name=check.name,
+        question=check.question,
+        answer=finding.answer.value,
+        summary=finding.summary,
+        explanation=finding.explanation,
+        remedy=finding.remedy,
+        facts=dict(finding.facts),
+    )

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every check there is, in the order in which people read them."""
+
+from __future__ import annotations
+
+from kexecwatchd.checks import permission
+from kexecwatchd.checks.check import Check
+
+CHECKS: tuple[Check, ...] = (permission.CHECK,)
