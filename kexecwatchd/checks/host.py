@@ -26,6 +26,9 @@ from kexecwatchd.kernel import kexec_state
 COLLECTED = "kexecwatchd-collected"
 ABOUT = "about.json"
 
+#: What every collection has, for whatever check.
+FILES = ("proc/sys/kernel/arch", "proc/sys/kernel/osrelease", "proc/cmdline")
+
 T = TypeVar("T")
 
 
@@ -75,10 +78,9 @@ class Host:
         return told
 
     def left_out(self, name: str) -> str:
-        """Why a file or a Source is not among what was collected, though the machine may have it;
-        "" where nothing is known."""
-        reasons = self.about.get("left_out", {})
-        return str(reasons.get(name, "")) if isinstance(reasons, Mapping) else ""
+        """Why a file or a Source was not to be collected, though the machine may have it; "" where
+        it was."""
+        return self._noted("left_out", name)
 
     @cached_property
     def about(self) -> Mapping[str, Any]:
@@ -131,10 +133,14 @@ class Host:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            why = self.left_out(source.name) or "it was not collected"
-            raise CannotTell(f"{source.name}: {why}") from None
+            why = self.left_out(source.name) or self._noted("unreadable", source.name)
+            raise CannotTell(f"{source.name}: {why or 'it was not collected'}") from None
         try:
             told: T = TypeAdapter(source.type).validate_json(content)
         except ValidationError as error:
             raise CannotTell(f"{path} is not what kexecwatchctl collect writes: {error}") from None
         return told
+
+    def _noted(self, kind: str, name: str) -> str:
+        reasons = self.about.get(kind, {})
+        return str(reasons.get(name, "")) if isinstance(reasons, Mapping) else ""

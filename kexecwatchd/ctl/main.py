@@ -10,18 +10,27 @@ import sys
 from collections.abc import Sequence
 
 from kexecwatchd import __version__
-from kexecwatchd.ctl import check, status, verify
+from kexecwatchd.ctl import check, collect, status, verify
 from kexecwatchd.ctl import exec as exec_verb
 from kexecwatchd.ctl import map as memory_map
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
 from kexecwatchd.ctl.exitcodes import ExitCode
 
-_VERBS = {"status": status, "verify": verify, "map": memory_map, "check": check, "exec": exec_verb}
+_VERBS = {
+    "status": status,
+    "verify": verify,
+    "map": memory_map,
+    "check": check,
+    "collect": collect,
+    "exec": exec_verb,
+}
 _EPILOG = """exit codes:
-  0  every image is as it should be (map: shown; exec: the reboot image is started)
+  0  every image is as it should be (map, collect: done; check: no problem found; exec: the reboot
+     image is started)
   1  error
   2  usage
-  3  an image that should be current is not (exec: it is not fit to be started)
+  3  an image that should be current is not (exec: it is not fit to be started; check: a
+     problem was found)
   4  the daemon cannot be reached"""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from kexecwatchd.ctl import mapscreen, mapsvg, output
@@ -46,7 +45,7 @@ def show(*, as_json: bool, svg: Path | None, root: Path = Path("/")) -> ExitCode
     except SurveyError as error:
         raise AnswerError(str(error)) from error
     if svg is not None:
-        _write(svg, mapsvg.draw(picture))
+        output.replace_file(svg, mapsvg.draw(picture).encode())
         # Beside the JSON, not in it.
         print(f"wrote {svg}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -55,23 +54,3 @@ def show(*, as_json: bool, svg: Path | None, root: Path = Path("/")) -> ExitCode
         width, colour = output.terminal(_WIDEST)
         output.write(mapscreen.render(picture, width=width, colour=colour))
     return ExitCode.CURRENT
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file by one that only its owner can read. Raises AnswerError.
-
-    Whoever holds the old file open, or made the name a link, gets nothing.
-    """
-    try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise AnswerError(f"{path} is not written: it is no regular file; name another")
-        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(new, path)
-        except OSError:
-            os.unlink(new)
-            raise
-    except OSError as error:
-        raise AnswerError(f"{path} cannot be written: {error.strerror}") from error

@@ -10,8 +10,11 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+from kexecwatchd.ctl.client import AnswerError
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.screen import render
 from kexecwatchd.report import Details, Status
@@ -53,3 +56,23 @@ def write(text: str) -> None:
     # A reader that has seen enough (`| head -1`) takes nothing from the exit code.
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace the file by one that only its owner can read. Raises AnswerError.
+
+    Whoever holds the old file open, or made the name a link, gets nothing.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise AnswerError(f"{path} is not written: it is no regular file; name another")
+        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(new, path)
+        except OSError:
+            os.unlink(new)
+            raise
+    except OSError as error:
+        raise AnswerError(f"{path} cannot be written: {error.strerror}") from error
