@@ -24,6 +24,7 @@ WITHOUT_ADDRESSES = "left out because it has physical addresses (collect --with-
 
 # Bytes. /proc/kallsyms, the largest that is asked for, has about 10 MiB.
 _MOST = 64 << 20
+_PIECE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,12 @@ def _names(root: Path, pattern: str) -> Iterator[str]:
 
 
 def _read(path: Path) -> tuple[bytes, int]:
-    with path.open("rb") as file:
-        content = file.read(_MOST + 1)
-    if len(content) > _MOST:
-        raise OSError(f"more than {_MOST >> 20} MiB")
+    content = b""
+    with path.open("rb", buffering=0) as file:
+        # Piece by piece: a sysctl has the kernel allocate as much as is asked for
+        # (proc_sys_call_handler() in fs/proc/proc_sysctl.c), and fail.
+        while piece := file.read(_PIECE):
+            content += piece
+            if len(content) > _MOST:
+                raise OSError(f"more than {_MOST >> 20} MiB")
     return content, stat.S_IMODE(path.stat().st_mode)
