@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's boot messages for the checks: those that matter to any, without addresses."""
+
+from __future__ import annotations
+
+import re
+
+from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.kernel import bootlog
+
+# Addresses as the kernel writes them, and the "256MB of memory at 240MB" of kernels before 6.6; a
+# "(size:0x10000000)" is none.
+_ADDRESS = re.compile(r"(?<!size:)\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b|(?<= at )\d+(?=MB\b)")
+
+
+def without_addresses(line: str) -> str:
+    """The line for everyone's eyes; sizes stay."""
+    return _ADDRESS.sub("[address]", line)
+
+
+def _look(host: Host) -> tuple[str, ...]:
+    return tuple(without_addresses(line) for line in bootlog.read(host.root))
+
+
+BOOT_LOG: Source[tuple[str, ...]] = Source("boot-log", tuple[str, ...], _look)
+"""Lines of this boot that matter (the list is in kernel/bootlog.py), in their order. Whether what
+is not there was not said tells kernel.bootlog.whole()."""
