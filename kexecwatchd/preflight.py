@@ -18,8 +18,9 @@ from pathlib import Path
 
 from kexecwatchd import trusted
 from kexecwatchd.kernel import bootimage, initrd, kexec_state
-from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, BootImage
+from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, FOUR_LEVEL_END, BootImage
 from kexecwatchd.model import ImageFiles, ImageName, Observation
+from kexecwatchd.ranges import RangeSet
 from kexecwatchd.sizes import human
 from kexecwatchd.trusted import Untrusted
 
@@ -51,6 +52,8 @@ def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) 
             raise Refused(f"{paths.kernel}: {error}") from error
         try:
             _check_kernel(paths, boot, root)
+            if kexec_state.la57(root):
+                _check_paging(paths, image, boot, seen)
         except (OSError, ValueError) as error:
             raise Refused(f"the machine's state cannot be read: {error}") from error
         initrd_fd, initrd_signature = None, ""
@@ -97,13 +100,33 @@ def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
             f"the command line takes {length} bytes, {paths.kernel} accepts"
             f" {boot.cmdline_size - ELFCOREHDR_STRING}"
         )
-    if boot.five_level is False and kexec_state.la57(root):
-        raise Refused(
-            f"{paths.kernel} cannot be entered with 5-level paging, which this kernel runs with"
-        )
     lockdown = kexec_state.lockdown(root)
     if lockdown not in ("", "none") and not boot.signed:
         raise Refused(f"lockdown={lockdown} is on and {paths.kernel} bears no signature")
+
+
+def _check_paging(paths: ImageFiles, image: ImageName, boot: BootImage, seen: Observation) -> None:
+    """From a kernel with 5-level paging. The kernel refuses the first of the two, and only in
+    kexec_file_load(2) (bzImage64_probe() in arch/x86/kernel/kexec-bzimage64.c); nobody the other.
+    """
+    if boot.five_level is False:
+        raise Refused(
+            f"{paths.kernel} cannot be entered with 5-level paging, which this kernel runs with"
+            " (XLF_5LEVEL is not set; it is from 5.3 on): name a newer kernel, or boot this one"
+            " with no5lvl"
+        )
+    if not boot.stays_four_level(paths.cmdline):
+        return
+    if image is ImageName.CRASH:
+        place = seen.map.crash_regions if seen.map else RangeSet()
+    else:
+        place = seen.forecast.ranges if seen.forecast else RangeSet()
+    if any(r.end > FOUR_LEVEL_END for r in place):
+        raise Refused(
+            f"{paths.kernel} would run with 4-level paging, and would lie above the"
+            f" {human(FOUR_LEVEL_END)} that this reaches: name a kernel with CONFIG_X86_5LEVEL, and"
+            " no no5lvl on its command line"
+        )
 
 
 def _check_room(boot: BootImage, initrd_fd: int | None, seen: Observation) -> None:

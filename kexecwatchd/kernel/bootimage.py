@@ -26,6 +26,9 @@ _FORMATS = (
 # MAX_ELFCOREHDR_STR_LEN in arch/x86/kernel/kexec-bzimage64.c: x86 keeps room for
 # "elfcorehdr=0x<16 digits> " in front of the command line, for reboot images too.
 ELFCOREHDR_STRING = 30
+# How far 4-level paging reaches (MAX_PHYSMEM_BITS of x86_64: 46). The kernel's own reservations for
+# a crash kernel end here (CRASH_ADDR_HIGH_MAX, arch/x86/include/asm/crash_reserve.h).
+FOUR_LEVEL_END = 64 << 40
 _APPENDED_SIGNATURE = b"~Module signature appended~\n"
 _EM = {"ppc64le": 21, "s390x": 22, "riscv64": 243, "loongarch64": 258}
 
@@ -56,6 +59,12 @@ class BootImage:
     five_level_enabled: bool | None = None
     unpacked_size: int = 0
     release: str = ""
+
+    def stays_four_level(self, cmdline: str) -> bool:
+        """True when it runs with 4-level paging on any CPU: an x86 kernel built so, or told so."""
+        return self.five_level_enabled is False or (
+            self.five_level_enabled is True and "no5lvl" in cmdline.split()
+        )
 
 
 def inspect(fd: int, machine: str) -> BootImage:

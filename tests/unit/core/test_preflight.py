@@ -6,11 +6,19 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from kexecwatchd.model import ImageFiles, MemoryMap
+from kexecwatchd.model import (
+    ImageFiles,
+    ImageName,
+    MemoryMap,
+    PlacedBy,
+    Placement,
+    Segment,
+)
 from kexecwatchd.preflight import Refused, checked
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import CMDLINE, INIT_SIZE, FakeKernel, bzimage, cpio
@@ -152,6 +160,40 @@ def test_a_kernel_without_five_level_paging_where_it_is_on(kernel: FakeKernel) -
     assert "5-level paging" in refusal(kernel)
     kernel.path("boot/vmlinuz").write_bytes(bzimage())
     assert refusal(kernel) == ""
+
+
+TOP = 64 << 40
+
+
+@pytest.mark.parametrize("image", [CRASH, REBOOT])
+@pytest.mark.parametrize(
+    ("xloadflags", "cmdline", "end", "good"),
+    [
+        (0x6B, "quiet", TOP + (1 << 20), True),
+        (0x6B, "quiet no5lvl", TOP + (1 << 20), False),
+        (0x6B, "quiet no5lvl", TOP, True),
+        (0x2B, "quiet", TOP + (1 << 20), False),
+        (0x2B, "quiet", TOP, True),
+    ],
+)
+def test_a_kernel_that_4_level_paging_does_not_reach(
+    kernel: FakeKernel, image: ImageName, xloadflags: int, cmdline: str, *, end: int, good: bool
+) -> None:
+    """In a place that ends at `end`; the kernel itself looks at neither."""
+    content = bytearray(bzimage())
+    struct.pack_into("<H", content, 0x236, xloadflags)
+    kernel.path("boot/vmlinuz").write_bytes(content)
+    place = Segment(end - (1 << 30), 1 << 30)
+    memory = MemoryMap(RangeSet([place.range]), crash_regions=RangeSet([place.range]))
+    look = seen(map=memory, forecast=Placement((place,), PlacedBy.PREDICTION))
+    with checked(paths(kernel, cmdline), image, look, kernel.root):
+        pass  # without 5-level paging all memory is in reach
+    la57(kernel)
+    with (
+        nullcontext() if good else pytest.raises(Refused, match="4-level paging"),
+        checked(paths(kernel, cmdline), image, look, kernel.root),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

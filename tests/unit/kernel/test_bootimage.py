@@ -118,6 +118,20 @@ class TestX86:
         assert not inspect(with_pe(bzimage(), signed=False)).signed
         assert not inspect(bzimage()).signed
 
+    @pytest.mark.parametrize(
+        ("xloadflags", "cmdline", "expected"),
+        [
+            (0x7F, "quiet", False),
+            (0x7F, "quiet no5lvl", True),
+            (0x7F, "no5lvl=1 xno5lvl", False),
+            (0x3F, "quiet", True),
+            (0x1F, "quiet", True),
+        ],
+    )
+    def test_stays_four_level(self, xloadflags: int, cmdline: str, expected: bool) -> None:
+        found = inspect(put(bzimage(), (0x236, "H", xloadflags)))
+        assert found.stays_four_level(cmdline) is expected
+
     def test_without_five_levels(self) -> None:
         assert inspect(put(bzimage(), (0x236, "H", 0x5F))).five_level is False
         assert inspect(put(bzimage(), (0x236, "H", 0x3F))).five_level is True
