@@ -154,11 +154,15 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class CoreHeader:
-    """What an elfcorehdr lists: PT_LOADs as one set, and its PT_NOTEs. `address` is its own."""
+    """What an elfcorehdr lists: PT_LOADs as one set, and its PT_NOTEs. `address` is its own.
+
+    `copied`: the part of `loads` that a dump has from a copy, which purgatory makes at the crash.
+    """
 
     address: int
     loads: RangeSet
     notes: tuple[Note, ...]
+    copied: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True, slots=True)

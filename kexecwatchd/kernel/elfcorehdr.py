@@ -52,7 +52,7 @@ def parse(data: bytes, address: int) -> CoreHeader:
         raise HeaderError(f"truncated: {len(data)} bytes of {end}")
     loads: list[Range] = []
     notes: list[Note] = []
-    displaced = 0
+    copied: list[Range] = []
     for fields in struct.iter_unpack(order + "IIQQQQQQ", data[phoff:end]):
         kind, _, offset, _, physical, file_size, size, _ = fields
         if (physical + size) >> _PHYSICAL_BITS or file_size != size:
@@ -62,13 +62,16 @@ def parse(data: bytes, address: int) -> CoreHeader:
                 raise HeaderError("a PT_NOTE without a physical address: another program's core")
             notes.append(Note(physical, size))
         elif kind == _PT_LOAD and size:
-            displaced += offset != physical
             loads.append(Range(physical, physical + size))
+            if offset != physical:
+                copied.append(loads[-1])
     if not notes or not loads:
         raise HeaderError(f"{len(notes)} PT_NOTEs and {len(loads)} PT_LOADs")
-    if displaced > 1:
-        raise HeaderError(f"p_offset differs from p_paddr in {displaced} PT_LOADs")
-    return CoreHeader(address=address, loads=RangeSet(loads), notes=tuple(notes))
+    if len(copied) > 1:
+        raise HeaderError(f"p_offset differs from p_paddr in {len(copied)} PT_LOADs")
+    return CoreHeader(
+        address=address, loads=RangeSet(loads), notes=tuple(notes), copied=RangeSet(copied)
+    )
 
 
 def find(kcore: Kcore, regions: RangeSet, hint: int | None, machine: str) -> CoreHeader:

@@ -48,6 +48,18 @@ def read(root: Path = Path("/")) -> KexecState:
     )
 
 
+def updates_itself(root: Path = Path("/")) -> bool:
+    """True when the kernel rewrites elfcorehdr by itself (CONFIG_CRASH_HOTPLUG, 6.6), for images
+    that let it.
+
+    memory/crash_hotplug, which tells it of the image that is loaded, takes the kexec lock when it
+    is read; this is another file of the same option, and it is not even read.
+    """
+    sys_kernel = root / "sys/kernel"
+    names = ("kexec/crash_elfcorehdr_size", "crash_elfcorehdr_size")
+    return any((sys_kernel / name).exists() for name in names)
+
+
 def lockdown(root: Path = Path("/")) -> str:
     """none, integrity or confidentiality; "" = not known. Raises OSError."""
     return parse_lockdown(_text(root / "sys/kernel/security/lockdown") or "")

@@ -66,4 +66,5 @@ def test_kexec_tools_header_is_elsewhere_and_lists_low_memory(tmp_path: Path) ->
     assert (region.start, region.size) == (0xF000000, 256 * MIB)
     assert header.address == 0x1EF5D000
     assert header.loads.covers(RangeSet.of((0x1000, 0x9FC00)))
+    assert header.copied == RangeSet.of((0x1000, 0x9FC00)), "by purgatory, at the crash"
     assert len(header.notes) == 4

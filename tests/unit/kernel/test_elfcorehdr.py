@@ -45,7 +45,9 @@ class TestParse:
     def test_kexec_tools_backs_up_low_memory(self) -> None:
         backup = phdr(PT_LOAD, 0x1000, 0x9EC00, offset=START + 0xF00000)
         data = elf(phdr(PT_NOTE, 0x1000, 8), backup, phdr(PT_LOAD, 0x100000, 0x1000))
-        assert parse(data, START).loads == RangeSet.of((0x1000, 0x9FC00), (0x100000, 0x101000))
+        found = parse(data, START)
+        assert found.loads == RangeSet.of((0x1000, 0x9FC00), (0x100000, 0x101000))
+        assert found.copied == RangeSet.of((0x1000, 0x9FC00))
 
     @pytest.mark.parametrize(
         ("data", "reason"),

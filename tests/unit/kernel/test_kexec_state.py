@@ -115,3 +115,16 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         parse_cma_ranges(text)
     except ValueError:
         assert text.strip()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("sys/kernel/crash_elfcorehdr_size", True),  # 6.12
+        ("sys/kernel/kexec/crash_elfcorehdr_size", True),  # 7.3
+        ("sys/kernel/kexec_crash_size", False),  # 6.1
+    ],
+)
+def test_updates_itself(tmp_path: Path, path: str, expected: bool) -> None:
+    (tmp_path / path).mkdir(parents=True)  # to read it would raise
+    assert kexec_state.updates_itself(tmp_path) is expected
