@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kexecwatchd.checks import paging_levels, permission
+from kexecwatchd.checks import first_megabyte, paging_levels, permission
 from kexecwatchd.checks.check import Check
 
-CHECKS: tuple[Check, ...] = (permission.CHECK, paging_levels.CHECK)
+CHECKS: tuple[Check, ...] = (permission.CHECK, paging_levels.CHECK, first_megabyte.CHECK)

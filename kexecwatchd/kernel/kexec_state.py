@@ -67,11 +67,16 @@ def lockdown(root: Path = Path("/")) -> str:
 
 def la57(root: Path = Path("/")) -> bool:
     """True when an x86 kernel runs with five-level paging; False on every other machine."""
+    return cpu_flag("la57", root)
+
+
+def cpu_flag(name: str, root: Path = Path("/")) -> bool:
+    """True when x86's /proc/cpuinfo has that flag. Raises OSError."""
     with (root / "proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
         for line in lines:
             key, _, value = line.partition(":")
             if key.strip() == "flags":
-                return "la57" in value.split()
+                return name in value.split()
             if not line.strip():
                 break
     return False
