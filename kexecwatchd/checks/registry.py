@@ -3,7 +3,23 @@
 
 from __future__ import annotations
 
-from kexecwatchd.checks import first_megabyte, paging_levels, permission
+from kexecwatchd.checks import (
+    boot_memory,
+    first_megabyte,
+    hotplug,
+    images,
+    paging_levels,
+    permission,
+    removable_memory,
+)
 from kexecwatchd.checks.check import Check
 
-CHECKS: tuple[Check, ...] = (permission.CHECK, paging_levels.CHECK, first_megabyte.CHECK)
+CHECKS: tuple[Check, ...] = (
+    permission.CHECK,
+    images.CHECK,
+    paging_levels.CHECK,
+    first_megabyte.CHECK,
+    hotplug.CHECK,
+    removable_memory.CHECK,
+    boot_memory.CHECK,
+)
