@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecwatchd.checks import bootfiles
+from kexecwatchd.checks import daemon
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
-from kexecwatchd.config import Config
 from kexecwatchd.kernel import kallsyms, kexec_state, meminfo
-from kexecwatchd.model import Mode
+from kexecwatchd.model import ImageName
 
 _ADDS = "kexec_add_buffer"  # of every kexec_file_load(2), and of nothing else
 _LOGS = "kexec_file_dbg_print"
-_RUNNING = "sys/fs/cgroup/system.slice/kexecwatchd.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def look(host: Host) -> Finding:
         )
     features = host.ask(FEATURES)
     updates = kexec_state.updates_itself(host.root)
-    watched = _watched(host)
+    watched = daemon.tends(host, ImageName.CRASH)
     facts: dict[str, Fact] = {
         "kexec_file_load": int(features.kexec_file_load),
         "kexec_file_debug": int(features.logs_placement),
@@ -98,13 +96,6 @@ def look(host: Host) -> Finding:
     )
 
 
-def _watched(host: Host) -> bool:
-    """kexecwatchd runs, and may load the crash image."""
-    crash = (host.config or Config()).crash
-    follows = crash.mode in (Mode.ENSURE, Mode.FOLLOW) and crash.files is not None
-    return follows and host.path(_RUNNING).exists()
-
-
 CHECK = Check(
     name="hotplug",
     question="Does anyone bring the crash image up to date when memory comes or goes?",
@@ -116,8 +107,7 @@ CHECK = Check(
         "sys/devices/system/memory/block_size_bytes",
         "sys/kernel/crash_elfcorehdr_size",
         "sys/kernel/kexec/crash_elfcorehdr_size",
-        f"{_RUNNING}/cgroup.procs",
-        *bootfiles.FILES,
+        *daemon.FILES,
     ),
     asks=(FEATURES,),
 )

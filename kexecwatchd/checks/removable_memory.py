@@ -8,11 +8,11 @@ removal and accidental use" (March 2020).
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
+from kexecwatchd.checks import daemon
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.look import LOOK, Look
-from kexecwatchd.model import Mode, WhenUnsafe
+from kexecwatchd.model import ImageName, WhenUnsafe
 from kexecwatchd.sizes import human
 
 _WHAT_IT_IS = (
@@ -22,8 +22,9 @@ _WHAT_IT_IS = (
 )
 _CONFIGURE = (
     "Have kexecwatchd load it, which keeps it out of there: kernel, initrd and cmdline in [reboot]"
-    ' of kexecwatchd.toml, mode = "follow" or "ensure". By hand: kexec -c -l with --mem-max= below'
-    " the memory that kexecwatchctl map shows as hot-added or movable."
+    ' of kexecwatchd.toml with mode = "follow" or "ensure", and systemctl enable --now kexecwatchd.'
+    " By hand: kexec -c -l with --mem-max= below the memory that kexecwatchctl map shows as"
+    " hot-added or movable."
 )
 
 
@@ -69,9 +70,8 @@ def _nothing_to_hit(seen: Look, facts: dict[str, Fact]) -> Finding:
 
 
 def _may_hit(host: Host, seen: Look, facts: dict[str, Fact]) -> Finding:
-    reboot = host.config.reboot if host.config else None
     would = f"the kernel would put {seen.forecast}" if seen.forecast else "an image may land there"
-    if reboot is None or reboot.files is None or reboot.mode not in (Mode.ENSURE, Mode.FOLLOW):
+    if not daemon.tends(host, ImageName.REBOOT):
         return Finding(
             Answer.WARNING,
             f"yes: {human(seen.usable)} can go away or are offline, and {would}",
@@ -86,7 +86,7 @@ def _may_hit(host: Host, seen: Look, facts: dict[str, Fact]) -> Finding:
             _WHAT_IT_IS,
             facts=facts,
         )
-    if reboot.when_unsafe is WhenUnsafe.GUARD:
+    if host.config and host.config.reboot.when_unsafe is WhenUnsafe.GUARD:
         then = "would be unloaded when it does"
     else:
         then = "is not loaded there by kexecwatchd"
@@ -106,6 +106,6 @@ CHECK = Check(
     look=look,
     answers=frozenset({Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     cheap=False,  # the daemon judges each load by itself
-    files=bootfiles.FILES,
+    files=daemon.FILES,
     asks=(LOOK,),
 )

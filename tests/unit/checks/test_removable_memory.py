@@ -11,13 +11,15 @@ from .looks import look
 from .machines import Case
 
 GIB = 1 << 30
+RUNNING = {"sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs": "701\n"}
 HIT = "36 MiB of it into hot-added memory, which can be removed again"
 HOT_ADDED: dict[str, Any] = {"hot_added": GIB, "usable": GIB, "forecast": HIT}
 
 
 def configured(mode: str = "follow", more: str = "") -> dict[str, str]:
+    """And it runs."""
     table = f'[reboot]\nmode = "{mode}"\nkernel = "/boot/vmlinuz"\ncmdline = "quiet"\n{more}'
-    return {"etc/kexecwatchd/kexecwatchd.toml": table}
+    return {**RUNNING, "etc/kexecwatchd/kexecwatchd.toml": table}
 
 
 CASES = (
@@ -53,6 +55,13 @@ CASES = (
         Answer.WARNING,
         f"and the kernel would put {HIT}",
         configured("observe"),
+        look(**HOT_ADDED),
+    ),
+    Case(
+        "kexecwatchd is configured, but does not run",
+        Answer.WARNING,
+        f"and the kernel would put {HIT}",
+        {**configured(), **dict.fromkeys(RUNNING)},
         look(**HOT_ADDED),
     ),
     Case(

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Does kexecwatchd run on that machine, and may it load an image?
+
+A service that runs has a control group (Control Group APIs and Delegation, systemd); unlike asking
+the bus, that works on a collected machine, too.
+"""
+
+from __future__ import annotations
+
+from kexecwatchd.checks import bootfiles
+from kexecwatchd.checks.host import Host
+from kexecwatchd.model import ImageName, Mode
+
+_GROUP = "sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs"
+
+FILES = (_GROUP, *bootfiles.FILES)
+
+
+def tends(host: Host, image: ImageName) -> bool:
+    """True when it runs, and loads this image when that is called for. Raises CannotTell."""
+    if host.config is None or not host.path(_GROUP).exists():
+        return False
+    configured = host.config.image(image)
+    return configured.mode in (Mode.ENSURE, Mode.FOLLOW) and configured.files is not None
