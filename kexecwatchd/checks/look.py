@@ -13,7 +13,7 @@ from kexecwatchd.addresses import without_addresses
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.judge import judge
 from kexecwatchd.kernel import kexec_state
-from kexecwatchd.model import Detour, ImageName, Observation, State
+from kexecwatchd.model import Detour, ImageName, Observation, State, Verdict
 from kexecwatchd.observe import Observer
 from kexecwatchd.reconcile import recognise
 
@@ -56,6 +56,12 @@ class Look:
     obstacle: str
 
 
+_NOT_SEEN_BEFORE = (
+    "where it lies, and what became of that memory, is not known: kexecwatchd did not load it, and"
+    " did not run since"
+)
+
+
 def _look(host: Host) -> Look:
     path = host.path("run/kexecwatchd/ledger.json")
     known, _ = ledger.read(path, kexec_state.boot_id(host.root))
@@ -63,9 +69,13 @@ def _look(host: Host) -> Look:
     seen = Observer(host.root, host.machine).look(known, reboot_files=files)
     if seen.map is None:
         raise CannotTell(seen.problem)
+    noted = known
     # What the ledger says is of what is loaded now, or of nothing.
     known = recognise(seen, known)
     verdicts = {image: judge(image, seen, known.of(image)) for image in ImageName}
+    if verdicts[ImageName.REBOOT].state is State.UNKNOWN and noted.reboot.ram is None:
+        # That no memory went since it was first seen means nothing at first sight.
+        verdicts[ImageName.REBOOT] = Verdict(State.UNKNOWN, _NOT_SEEN_BEFORE)
     hot_added = hazards.hot_added(seen)
     offline = seen.blocks.offline & seen.ram
     way = avoid.detour(seen, known.reboot)

@@ -16,6 +16,7 @@ from kexecwatchd.checks.look import LOOK, Look
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import PlacedBy, Placement, Segment
+from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import BLOCK, CMDLINE, CRASH_REGION, DIMM, FakeKernel
 from tests.unit.kernel.trees import kexec_rules, populate
 
@@ -69,7 +70,9 @@ def test_images_that_drift(kernel: FakeKernel) -> None:
     bootmemory.record(kernel.root)
     kernel.add_dimm(zone="Movable")
     load(kernel, 0)
-    assert list(states(look(kernel))) == [(True, "stale"), (True, "unknown")]
+    seen = look(kernel)
+    assert list(states(seen)) == [(True, "stale"), (True, "unknown")]
+    assert "did not run since" in seen.images[1].reason
     segments = tuple(Segment(r.start, r.size) for r in kernel.segments)
     record = ImageRecord(
         ours=True,
@@ -78,6 +81,9 @@ def test_images_that_drift(kernel: FakeKernel) -> None:
         placement=Placement(segments, PlacedBy.LOG),
     )
     path = kernel.path("run/kexecwatchd/ledger.json")
+    foreign = ImageRecord(ram=kernel.ram, online=kernel.ram)
+    ledger.write(path, Ledger(boot_id="a-boot", reboot=foreign))
+    assert "since it was first seen" in look(kernel).images[1].reason
     ledger.write(path, Ledger(boot_id="a-boot", reboot=record))
     kernel.set_state(DIMM + 3, "offline")
     seen = look(kernel)
@@ -100,3 +106,20 @@ def test_hidden_addresses_are_no_empty_machine(kernel: FakeKernel) -> None:
     populate(kernel.root, {"proc/iomem": "00000000-00000000 : System RAM\n"})
     with pytest.raises(CannotTell, match="CAP_SYS_ADMIN"):
         look(kernel)
+
+
+def test_memory_of_a_driver_is_used_by_no_loader(kernel: FakeKernel) -> None:
+    bootmemory.record(kernel.root)
+    kernel.driver_managed = RangeSet.of((DIMM * BLOCK, (DIMM + 4) * BLOCK))
+    kernel.add_dimm(zone="Movable")
+    seen = look(kernel)
+    assert (seen.driver_managed, seen.movable) == (4 * BLOCK, 4 * BLOCK)
+    assert (seen.hot_added, seen.usable) == (0, 0)
+
+
+def test_what_the_ledger_has_of_an_image_that_is_gone_does_not_count(kernel: FakeKernel) -> None:
+    """Loaded again after a failure, and then unloaded by someone else."""
+    record = ImageRecord(ours=True, ram=kernel.ram, last_error="there was no room")
+    path = kernel.path("run/kexecwatchd/ledger.json")
+    ledger.write(path, Ledger(boot_id="a-boot", crash=record))
+    assert next(states(look(kernel))) == (False, "absent")
