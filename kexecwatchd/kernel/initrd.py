@@ -6,7 +6,7 @@ kernel cannot boot. So the file is walked as the kernel's unpack_to_rootfs() (in
 would: cpio archives and compressed archives, one after another, zeros between. Where the standard
 library can decompress (gzip, bzip2, xz, lzma) the whole stream is checked; of zstd, lzo and lz4
 only the frames are, and lz4's legacy format has no end mark, so a cut between two of its 8 MiB
-blocks is not seen. What a compressed archive contains is not looked at.
+blocks is not seen. What a compressed archive contains is not looked at: that is initrd_contents.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from typing import Literal, Protocol
 
 _WINDOW = 1 << 20
@@ -32,29 +32,48 @@ def check(fd: int) -> None:
     Decompresses up to the whole file, so it can take seconds: call it in a thread. Reads 1 MiB at a
     time and leaves the file position alone. Raises BadInitrd, or OSError.
     """
+    walk(fd, end_of)
+
+
+def walk(fd: int, visit: Callable[[str, Window, int], int]) -> None:
+    """Call `visit` for each archive of the file, with its format, the file and the archive's
+    offset; it returns the offset behind the archive.
+
+    `visit` may raise Truncated, which becomes BadInitrd. Raises BadInitrd, or OSError.
+    """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise BadInitrd("not a regular file")
-    file = _Window(fd, status.st_size)
+    file = Window(fd, status.st_size)
     at = _skip_zeros(file, 0)
     if at >= file.size:
         raise BadInitrd("the file holds nothing but zeros" if file.size else "the file is empty")
     while at < file.size:
-        word, walk = _member(file, at)
+        word = _format(file, at)
         try:
-            end = walk(file, at)
-        except _Truncated:
+            end = visit(word, file, at)
+        except Truncated:
             raise BadInitrd(
                 f"truncated: the {word} archive at offset {at} goes on beyond {file.size} bytes"
             ) from None
         at = _skip_zeros(file, end)
 
 
-class _Truncated(Exception):
+def end_of(word: str, file: Window, at: int) -> int:
+    """The offset behind the archive at `at`, which has that format. Raises as walk() does, or
+    Truncated."""
+    return _FORMATS[word](file, at)
+
+
+class Truncated(Exception):
     """The file ends where something should be."""
 
 
-class _Window:
+#: Yields what an archive unpacks to, up to 1 MiB at a time; returns the offset behind it.
+Unpacked = Generator[bytes, None, int]
+
+
+class Window:
     """A file's bytes at any offset, read 1 MiB at a time."""
 
     def __init__(self, fd: int, size: int) -> None:
@@ -64,14 +83,14 @@ class _Window:
         self._data = b""
 
     def at(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes (up to 64 KiB). Raises _Truncated."""
+        """Exactly `size` bytes (up to 64 KiB). Raises Truncated."""
         begin = offset - self._start
         if not 0 <= begin <= len(self._data) - size:
             self._start, self._data = offset, os.pread(self._fd, _WINDOW, offset)
             begin = 0
         data = self._data[begin : begin + size]
         if len(data) < size:
-            raise _Truncated
+            raise Truncated
         return data
 
     def number(self, offset: int, size: int, order: Literal["little", "big"] = "little") -> int:
@@ -94,7 +113,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /, max_length: int = -1) -> bytes: ...
 
 
-def _skip_zeros(file: _Window, at: int) -> int:
+def _skip_zeros(file: Window, at: int) -> int:
     while block := file.rest(at):
         left = len(block.lstrip(b"\0"))
         at += len(block) - left
@@ -103,14 +122,14 @@ def _skip_zeros(file: _Window, at: int) -> int:
     return at
 
 
-def _member(file: _Window, at: int) -> tuple[str, Callable[[_Window, int], int]]:
-    """The format of what begins at `at`, and how to find its end."""
+def _format(file: Window, at: int) -> str:
+    """The format of what begins at `at`."""
     start = file.rest(at)[:9]
     # The kernel takes a cpio archive only at a multiple of four; elsewhere "0" is no format.
-    for magic, word, walk in _FORMATS:
+    for magic, word in _MAGICS:
         if start.startswith(magic) and (word != "cpio" or at % 4 == 0):
-            return word, walk
-    if any(magic.startswith(start) for magic, _, _ in _FORMATS):
+            return word
+    if any(magic.startswith(start) for magic, _ in _MAGICS):
         raise BadInitrd(f"truncated: {len(start)} bytes at offset {at} are no whole archive")
     if start.startswith(b"\x04\x22\x4d\x18"):
         raise BadInitrd("an lz4 frame; the kernel takes only the legacy format (lz4 -l)")
@@ -119,7 +138,7 @@ def _member(file: _Window, at: int) -> tuple[str, Callable[[_Window, int], int]]
     raise BadInitrd(f"no known format at offset {at}: it begins with {start[:8].hex()}")
 
 
-def _cpio(file: _Window, at: int) -> int:
+def _cpio(file: Window, at: int) -> int:
     """newc (070701, 070702): Documentation/driver-api/early-userspace/buffer-format.rst."""
     while True:
         header = file.at(at, 110)
@@ -134,7 +153,7 @@ def _cpio(file: _Window, at: int) -> int:
         name = file.at(at + 110, name_size)
         at = _align4(at + 110 + name_size) + size
         if at > file.size:
-            raise _Truncated
+            raise Truncated
         if name == b"TRAILER!!!\0":
             return at
         at = _align4(at)
@@ -144,44 +163,67 @@ def _align4(number: int) -> int:
     return (number + 3) & ~3
 
 
-def _gzip(file: _Window, at: int) -> int:
-    """Decompress to the stream's end mark and check sum, holding 1 MiB of each side."""
+def _gzip(file: Window, at: int) -> Unpacked:
+    """To the stream's end mark and check sum, holding 1 MiB of each side."""
     decompressor = zlib.decompressobj(wbits=31)
     while not decompressor.eof:
         block = file.rest(at)
         if not block:
-            raise _Truncated
+            raise Truncated
         at += len(block)
         try:
             while block and not decompressor.eof:
-                decompressor.decompress(block, _WINDOW)
+                yield decompressor.decompress(block, _WINDOW)
                 block = decompressor.unconsumed_tail
         except zlib.error as error:
             raise BadInitrd(f"damaged before offset {at}: {error}") from error
     return at - len(decompressor.unused_data)
 
 
-def _stream(make: Callable[[], _Decompressor]) -> Callable[[_Window, int], int]:
+def _stream(make: Callable[[], _Decompressor]) -> Callable[[Window, int], Unpacked]:
     """As `_gzip`, for the decompressors of bz2 and lzma."""
 
-    def walk(file: _Window, at: int) -> int:
+    def unpack(file: Window, at: int) -> Unpacked:
         decompressor = make()
         while not decompressor.eof:
             block = file.rest(at) if decompressor.needs_input else b""
             if not block and decompressor.needs_input:
-                raise _Truncated
+                raise Truncated
             at += len(block)
             try:
-                decompressor.decompress(block, _WINDOW)
+                yield decompressor.decompress(block, _WINDOW)
             except (OSError, lzma.LZMAError, ValueError) as error:
                 raise BadInitrd(f"damaged before offset {at}: {error}") from error
         return at - len(decompressor.unused_data)
 
-    return walk
+    return unpack
 
 
-def _zstd(file: _Window, at: int) -> int:
+#: The formats that the standard library unpacks.
+UNPACK: Mapping[str, Callable[[Window, int], Unpacked]] = {
+    "gzip": _gzip,
+    "bzip2": _stream(bz2.BZ2Decompressor),
+    "xz": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    "lzma": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+}
+
+
+def _unpacked(unpack: Callable[[Window, int], Unpacked]) -> Callable[[Window, int], int]:
+    def end(file: Window, at: int) -> int:
+        blocks = unpack(file, at)
+        while True:
+            try:
+                next(blocks)
+            except StopIteration as stop:
+                return int(stop.value)
+
+    return end
+
+
+def _zstd(file: Window, at: int) -> int:
     """RFC 8878, 3.1.1: a frame's header, its blocks up to the last one, its check sum."""
+    if file.at(at, 4) != b"\x28\xb5\x2f\xfd":  # 3.1.2: a skippable frame
+        return _within(file, at + 8 + file.number(at + 4, 4))
     descriptor = file.number(at + 4, 1)
     single_segment = descriptor >> 5 & 1
     content_size = (single_segment, 2, 4, 8)[descriptor >> 6]
@@ -196,11 +238,7 @@ def _zstd(file: _Window, at: int) -> int:
     return _within(file, at + (4 if descriptor & 4 else 0))
 
 
-def _zstd_skippable(file: _Window, at: int) -> int:
-    return _within(file, at + 8 + file.number(at + 4, 4))
-
-
-def _lz4(file: _Window, at: int) -> int:
+def _lz4(file: Window, at: int) -> int:
     """The legacy format (lib/decompress_unlz4.c): blocks of up to 8 MiB, each after its size."""
     first = at = at + 4
     while at < file.size:
@@ -212,11 +250,11 @@ def _lz4(file: _Window, at: int) -> int:
             raise BadInitrd(f"damaged: an lz4 block of {size} bytes at offset {at}")
         at = _within(file, at + 4 + size)
     if at == first:
-        raise _Truncated
+        raise Truncated
     return at
 
 
-def _lzo(file: _Window, at: int) -> int:
+def _lzo(file: Window, at: int) -> int:
     """lzop's format as lib/decompress_unlzo.c reads it: a header, blocks, a size of zero."""
     version = file.number(at + 9, 2, "big")
     flags_at = at + 17 if version >= 0x940 else at + 14
@@ -234,21 +272,28 @@ def _lzo(file: _Window, at: int) -> int:
     return at + 4
 
 
-def _within(file: _Window, end: int) -> int:
+def _within(file: Window, end: int) -> int:
     if end > file.size:
-        raise _Truncated
+        raise Truncated
     return end
 
 
-_FORMATS: tuple[tuple[bytes, str, Callable[[_Window, int], int]], ...] = (
-    (b"070701", "cpio", _cpio),
-    (b"070702", "cpio", _cpio),
-    (b"\x1f\x8b", "gzip", _gzip),
-    (b"BZh", "bzip2", _stream(bz2.BZ2Decompressor)),
-    (b"\xfd7zXZ\0", "xz", _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))),
-    (b"\x5d\0\0", "lzma", _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE))),
-    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-    *((bytes((n, 0x2A, 0x4D, 0x18)), "zstd", _zstd_skippable) for n in range(0x50, 0x60)),
-    (b"\x02\x21\x4c\x18", "lz4", _lz4),
-    (b"\x89LZO\0\r\n\x1a\n", "lzo", _lzo),
+_MAGICS: tuple[tuple[bytes, str], ...] = (
+    (b"070701", "cpio"),
+    (b"070702", "cpio"),
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x5d\0\0", "lzma"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    *((bytes((n, 0x2A, 0x4D, 0x18)), "zstd") for n in range(0x50, 0x60)),
+    (b"\x02\x21\x4c\x18", "lz4"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzo"),
 )
+_FORMATS: Mapping[str, Callable[[Window, int], int]] = {
+    "cpio": _cpio,
+    "zstd": _zstd,
+    "lz4": _lz4,
+    "lzo": _lzo,
+    **{word: _unpacked(unpack) for word, unpack in UNPACK.items()},
+}
