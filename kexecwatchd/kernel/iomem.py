@@ -73,3 +73,15 @@ def _named(
     resources: Sequence[tuple[int, int, str]], wanted: Callable[[str], bool]
 ) -> Iterator[Range]:
     return (Range(start, end + 1) for start, end, name in resources if wanted(name))
+
+
+def read_kernel_size(root: Path = Path("/")) -> int:
+    """Bytes of the running kernel's image, from its code to the end of its bss, as it is reserved
+    (early_reserve_memory(), arch/x86/kernel/setup.c); 0 = not known. Raises OSError or MapError."""
+    text = (root / "proc/iomem").read_text(encoding="ascii", errors="replace")
+    found = {
+        name: (start, end + 1)
+        for start, end, name in (_resource(n, line) for n, line in enumerate(text.splitlines(), 1))
+        if name in ("Kernel code", "Kernel bss")
+    }
+    return found["Kernel bss"][1] - found["Kernel code"][0] if len(found) == 2 else 0
