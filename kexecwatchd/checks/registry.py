@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from kexecwatchd.checks import (
     boot_memory,
+    capture_memory,
     first_megabyte,
     hotplug,
     images,
+    initrd,
     paging_levels,
     permission,
     removable_memory,
@@ -17,6 +19,8 @@ from kexecwatchd.checks.check import Check
 CHECKS: tuple[Check, ...] = (
     permission.CHECK,
     images.CHECK,
+    capture_memory.CHECK,
+    initrd.CHECK,
     paging_levels.CHECK,
     first_megabyte.CHECK,
     hotplug.CHECK,
