@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.kernel.iomem import AddressesHidden, MapError, parse, read_memory_map
+from kexecwatchd.kernel.iomem import (
+    AddressesHidden,
+    MapError,
+    parse,
+    read_kernel_size,
+    read_memory_map,
+)
 from kexecwatchd.ranges import Range, RangeSet
 
 from .trees import DATA, populate
@@ -74,6 +80,21 @@ def test_read_names_the_file(tmp_path: Path) -> None:
     populate(tmp_path, {"proc/iomem": "0-0 : System RAM\n"})
     with pytest.raises(AddressesHidden, match="proc/iomem: all addresses"):
         read_memory_map(tmp_path)
+
+
+def test_the_running_kernels_size(tmp_path: Path) -> None:
+    """6.12 as the lab shows it; rodata and data lie between."""
+    lines = (
+        "00100000-2ffd9fff : System RAM",
+        "  13c00000-14bfffff : Kernel code",
+        "  14c00000-1578ffff : Kernel rodata",
+        "  15800000-15a70d7f : Kernel data",
+        "  1633c000-167fffff : Kernel bss",
+    )
+    populate(tmp_path, {"proc/iomem": "\n".join(lines) + "\n"})
+    assert read_kernel_size(tmp_path) == 44 << 20
+    populate(tmp_path, {"proc/iomem": lines[0] + "\n"})
+    assert read_kernel_size(tmp_path) == 0
 
 
 @given(st.lists(st.tuples(st.integers(1, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 3))))

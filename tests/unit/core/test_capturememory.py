@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The estimate, beside the smallest reservation with which real kernels came up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kexecwatchd.capturememory import BOUNCE, STEP, Capture, estimate, rounded
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was to boot, and the smallest reservation, in MiB, with which it did (nokaslr)."""
+
+    name: str
+    capture: Capture
+    smallest: int
+
+
+# The lab's kernels with its own initrd (busybox), and with a file added to it.
+SMALL_6_1 = Capture(66682880, 52 * MIB, 1839989, 4775936, 25, 64 << 10)
+SMALL_6_12 = Capture(58646528, 44 * MIB, 1861461, 5042176, 20, 64 << 10)
+SMALL_7_3 = Capture(65331200, 52 * MIB, 1978961, 5509120, 20, 64 << 10)
+
+SEEN = (
+    Seen("6.1", SMALL_6_1, 158),
+    Seen("6.12", SMALL_6_12, 137),
+    Seen("7.3", SMALL_7_3, 158),
+    Seen("6.12, 2 CPUs of 4", replace(SMALL_6_12, possible=4, online=2), 141),
+)
+
+
+@pytest.mark.parametrize("seen", SEEN, ids=lambda seen: seen.name)
+def test_never_less_than_it_takes_and_not_much_more(seen: Seen) -> None:
+    needed = estimate(seen.capture).needed
+    assert seen.smallest * MIB <= needed <= 1.15 * seen.smallest * MIB
+
+
+def test_parts_add_up_and_come_largest_first() -> None:
+    found = estimate(SMALL_6_12)
+    sizes = [part.size for part in found.parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(sizes)
+    assert found.needed == sum(sizes)
+    assert found.comfortable == found.needed + sum(part.size for part in found.reserve)
+
+
+def test_a_tmpfs_is_filled_by_half_only() -> None:
+    large = replace(SMALL_6_12, pages=200 * MIB)
+    ramfs = estimate(replace(large, tmpfs=False)).needed
+    assert 150 * MIB < estimate(large).needed - ramfs < 200 * MIB
+    small = replace(SMALL_6_12, tmpfs=False)
+    assert estimate(small).needed == estimate(SMALL_6_12).needed
+
+
+def test_what_cannot_be_loaded_cannot_start() -> None:
+    """Where the kernel shrinks much as it unpacks itself, loading it decides."""
+    large = replace(SMALL_6_12, init_size=300 * MIB)
+    assert estimate(large).needed >= estimate(large).loaded > 300 * MIB
+
+
+SIZES = st.integers(0, 1 << 32)
+CAPTURES = st.builds(
+    Capture,
+    *[SIZES] * 6,
+    possible=st.integers(4, 512),
+    online=st.integers(1, 4),
+    bounce=st.integers(0, 1 << 30),
+    tmpfs=st.booleans(),
+)
+
+
+@given(CAPTURES)
+def test_more_of_anything_never_needs_less(capture: Capture) -> None:
+    c = capture
+    needed = estimate(c).needed
+    assert needed >= max(c.init_size, c.image + c.packed + c.pages + c.buffers + c.bounce)
+    for more in (
+        replace(c, image=c.image + MIB),
+        replace(c, packed=c.packed + MIB),
+        replace(c, pages=c.pages + MIB),
+        replace(c, possible=c.possible + 1),
+        replace(c, online=c.online + 1),
+        replace(c, bounce=c.bounce + MIB),
+        replace(c, tmpfs=True),
+    ):
+        assert estimate(more).needed >= needed
+
+
+def test_rounding() -> None:
+    assert [rounded(size) for size in (0, 1, STEP, STEP + 1)] == [0, STEP, STEP, 2 * STEP]
+    assert BOUNCE == 64 * MIB
