@@ -152,11 +152,9 @@ def _bounce(size: int) -> int:
 
 
 def _page_structures(rest: int) -> int:
-    """They need some themselves, so count twice."""
-    size = 0
-    for _ in range(2):
-        size = (2 + -(-(rest + size) // _SECTION)) * _SECTION_MAP
-    return size
+    """Beside `rest` bytes of anything else; they have page structures themselves."""
+    sections = -(-(rest + 2 * _SECTION_MAP) // (_SECTION - _SECTION_MAP))
+    return (2 + sections) * _SECTION_MAP
 
 
 def _sum(parts: Iterable[Part]) -> int:

@@ -83,6 +83,7 @@ def needed(files: Mapping[str, str | bytes | None], told: dict[str, object], roo
         ("nr_cpus=1", 0),  # tmpfs, but a small initrd
         ("root=/dev/vda1 nr_cpus=2", 4.5),
         ("root=/dev/vda1 nr_cpus=64", 13.5),  # only four can be there
+        ("root=/dev/vda1 nr_cpus=0", 13.5),
         ("root=/dev/vda1", 13.5),
         ("root=/dev/vda1 maxcpus=1", 1.5),
         ("root=/dev/vda1 nr_cpus=1 swiotlb=16384", -32.375),
@@ -144,6 +145,14 @@ def test_the_setting_keeps_its_form(
     case = Case("", Answer.PROBLEM, "no", files, {**asks(0), **size(low, high)})
     finding: Finding = answer_of(CHECK, case, tmp_path)
     assert f"Boot with {setting}" in finding.remedy
+
+
+def test_the_high_part_alone_must_take_the_image(tmp_path: Path) -> None:
+    """Though the rest could be in the low part."""
+    files = {**FILES, "proc/cmdline": "root=/dev/vda1 crashkernel=150M,high crashkernel=200M,low\n"}
+    told = {**asks(200, 150), "capture-initrd": {**SMALL, "packed": 300 * MIB}}
+    finding = answer_of(CHECK, Case("", Answer.PROBLEM, "in one piece", files, told), tmp_path)
+    assert "crashkernel=368M,high crashkernel=200M,low" in finding.remedy
 
 
 def test_largest_parts_come_first(tmp_path: Path) -> None:

@@ -27,12 +27,19 @@ class Seen:
 SMALL_6_1 = Capture(66682880, 52 * MIB, 1839989, 4775936, 25, 64 << 10)
 SMALL_6_12 = Capture(58646528, 44 * MIB, 1861461, 5042176, 20, 64 << 10)
 SMALL_7_3 = Capture(65331200, 52 * MIB, 1978961, 5509120, 20, 64 << 10)
+# With a file of 60 MiB that does not pack (zstd), and one of 100 MiB that packs to 9.3.
+NOISE = replace(
+    SMALL_6_12, packed=64777631, pages=67956736, files=21, buffers=(2 << 20) + (512 << 10)
+)
+TEXT = replace(NOISE, packed=11645415, pages=109899776)
 
 SEEN = (
     Seen("6.1", SMALL_6_1, 158),
     Seen("6.12", SMALL_6_12, 137),
     Seen("7.3", SMALL_7_3, 158),
     Seen("6.12, 2 CPUs of 4", replace(SMALL_6_12, possible=4, online=2), 141),
+    Seen("6.12, 60 MiB of noise, ramfs", replace(NOISE, tmpfs=False), 262),
+    Seen("6.12, 100 MiB of text, ramfs", replace(TEXT, tmpfs=False), 252),
 )
 
 
@@ -91,6 +98,15 @@ def test_more_of_anything_never_needs_less(capture: Capture) -> None:
         replace(c, tmpfs=True),
     ):
         assert estimate(more).needed >= needed
+
+
+@given(CAPTURES)
+def test_page_structures_are_for_all_of_it(capture: Capture) -> None:
+    """2 MiB for each 128 MiB that the region can touch, and for the low MiB."""
+    found = estimate(replace(capture, init_size=0))
+    part = next(part for part in found.parts if part.name == "page structures")
+    sections = 2 + -(-found.needed // (128 * MIB))
+    assert part.size == sections * 2 * MIB
 
 
 def test_rounding() -> None:

@@ -22,7 +22,7 @@ from kexecwatchd.kernel import initrd_contents
 from kexecwatchd.kernel.initrd import BadInitrd
 from kexecwatchd.kernel.initrd_contents import CannotUnpack, Contents
 
-from .test_initrd import lzo
+from .test_initrd import lzo, zstd
 from .trees import file_of
 
 REGULAR, LINK, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777, stat.S_IFDIR | 0o755
@@ -133,10 +133,12 @@ def test_systemd_is_told_from_what_lies_beside_it() -> None:
 
 
 def test_only_the_largest_are_listed() -> None:
-    found = read(archive([Entry(f"f{n}", b"x" * n) for n in range(1, 80)]))
-    assert len(found.largest) == 50
-    assert found.largest[0] == ("f79", 79)
-    assert found.largest[-1] == ("f30", 30)
+    entries = [Entry(f"f{n}", b"x" * n) for n in range(1, 80)]
+    for order in (entries, entries[::-1]):
+        found = read(archive(order))
+        assert len(found.largest) == 50
+        assert found.largest[0] == ("f79", 79)
+        assert found.largest[-1] == ("f30", 30)
 
 
 def test_groups_are_bounded() -> None:
@@ -203,24 +205,6 @@ def test_what_cannot_be_unpacked(data: bytes, reason: str) -> None:
         read(data)
 
 
-@pytest.mark.parametrize(
-    ("pack", "buffers"),
-    [
-        (lambda data: lzma.compress(data, filters=xz(dict_size=4 << 20)), 4 << 20),
-        (lambda data: lzma.compress(data, filters=xz(dict_size=6 << 20)), 6 << 20),
-        (
-            lambda data: lzma.compress(data, filters=[{"id": lzma.FILTER_X86}, *xz(1 << 25)]),
-            1 << 25,
-        ),
-        (lambda data: lzma.compress(data, lzma.FORMAT_ALONE, filters=lzma1(1 << 23)), 1 << 23),
-        (lambda data: zstd_window(data, 25), (1 << 25) + (512 << 10)),
-        (lz4_legacy, 16 << 20),
-    ],
-)
-def test_what_unpacking_takes(pack: Callable[[bytes], bytes], buffers: int) -> None:
-    assert read(pack(ALL)).buffers == buffers
-
-
 def xz(dict_size: int) -> list[dict[str, int]]:
     return [{"id": lzma.FILTER_LZMA2, "dict_size": dict_size}]
 
@@ -233,6 +217,32 @@ def zstd_window(data: bytes, log: int) -> bytes:
     parameters = zstandard.ZstdCompressionParameters(window_log=log, write_content_size=False)
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return stream.compress(data) + stream.flush()
+
+
+def zstd_frame(data: bytes) -> bytes:
+    """Of raw blocks, with a window of 2 MiB and three eighths."""
+    frame = zstd([data], checksum=False)
+    return frame[:5] + b"\x5b" + frame[6:]
+
+
+@pytest.mark.parametrize(
+    ("pack", "buffers"),
+    [
+        (lambda data: lzma.compress(data, filters=xz(dict_size=4 << 20)), 4 << 20),
+        (lambda data: lzma.compress(data, filters=xz(dict_size=6 << 20)), 6 << 20),
+        (
+            lambda data: lzma.compress(data, filters=[{"id": lzma.FILTER_X86}, *xz(1 << 25)]),
+            1 << 25,
+        ),
+        (lambda data: lzma.compress(data, lzma.FORMAT_ALONE, filters=lzma1(1 << 23)), 1 << 23),
+        (lambda data: zstd_window(data, 25), (1 << 25) + (512 << 10)),
+        (zstd_frame, (11 << 18) + (512 << 10)),
+        (PACK["zstd"], len(ALL) + (512 << 10)),  # one segment: as much as there is
+        (lz4_legacy, 16 << 20),
+    ],
+)
+def test_what_unpacking_takes(pack: Callable[[bytes], bytes], buffers: int) -> None:
+    assert read(pack(ALL)).buffers == buffers
 
 
 def test_the_file_position_stays() -> None:
