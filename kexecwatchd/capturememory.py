@@ -37,8 +37,11 @@ _INODE = 1088
 
 # What the kernel keeps for itself while it starts: slab, stacks, vmalloc, page tables, and the
 # pages that its lists per CPU hold back (zone_highsize(), mm/page_alloc.c), which it does not give
-# up when nothing can be reclaimed. The most that was seen of 6.1, 6.12 and 7.3 on bare captures.
-_OWN = 28 * _MIB
+# up when nothing can be reclaimed. The most that was seen of 6.1, 6.12 and 7.3 on bare captures,
+# of which some is taken before there is any allocator (memblock: page tables, node data, the first
+# CPU's area; 3.5 MiB on 6.12).
+_EARLY = 4 * _MIB
+_OWN = 24 * _MIB
 # A CPU that could be there costs its per-CPU area ("percpu: Embedded 66 pages/cpu"), one that runs
 # its threads, stacks and lists, too. kdump-tools counts 5 MB for each.
 _POSSIBLE_CPU = _MIB // 2
@@ -113,6 +116,7 @@ def estimate(capture: Capture) -> Estimate:
         Part("initrd, as it was loaded", capture.packed),
         Part("bounce buffers for DMA (swiotlb)", _bounce(capture.bounce)),
         Part("what kexec loads besides (elfcorehdr, purgatory, boot parameters)", _SEGMENTS),
+        Part("the kernel's first page tables and node data", _EARLY),
     ]
     cpus = capture.possible * _POSSIBLE_CPU + (capture.online - 1) * _ONLINE_CPU
     used = [
@@ -123,7 +127,7 @@ def estimate(capture: Capture) -> Estimate:
     ]
     if capture.tmpfs:
         # Half of what was free when it was mounted (shmem_default_max_blocks(), mm/shmem.c), which
-        # was before the initrd's own memory was: that is not among `used`.
+        # was before the initrd's own memory was: what is `gone` does not count for that.
         idle = 2 * capture.pages - _sum(used)
         used.append(Part("the half of memory that tmpfs does not fill", max(0, idle)))
     parts = [*gone, *used]

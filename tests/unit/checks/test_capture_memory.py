@@ -52,8 +52,9 @@ CASES = (
          asks(512)),
     Case("tight", Answer.WARNING, "about 155 MiB to start it, which leaves little of the 192 MiB",
          FILES, asks(192)),
-    Case("too little", Answer.PROBLEM, "no: about 155 MiB are needed to start it, 128 MiB are",
-         FILES, asks(128)),
+    Case("by luck", Answer.WARNING, "by luck only: about 155 MiB are needed", FILES, asks(96)),
+    Case("too little", Answer.PROBLEM, "no: about 155 MiB are needed to start it, 88 MiB are",
+         FILES, asks(88)),
     Case("two parts count as one", Answer.OK, "of 384 MiB reserved", FILES, asks(256, 128)),
     Case("no piece is large enough", Answer.PROBLEM, "no: 61 MiB in one piece are needed to load",
          FILES, {**asks(512), "crash-reservation":
@@ -117,7 +118,7 @@ def test_a_large_initrd_wants_no_tmpfs(tmp_path: Path) -> None:
     told = {**asks(1024), "capture-initrd": asdict(CONTENTS)}
     ramfs = needed(ours("root=/dev/vda1 nr_cpus=1"), told, tmp_path / "ramfs")
     tmpfs = needed(ours("nr_cpus=1"), told, tmp_path / "tmpfs")
-    assert 30 * MIB < tmpfs - ramfs < 40 * MIB
+    assert 30 * MIB < tmpfs - ramfs < 45 * MIB
     case = Case("", Answer.WARNING, "tight", ours("nr_cpus=1"), {**told, **size(320)})
     assert "have a root=" in answer_of(CHECK, case, tmp_path / "tight").remedy
 
@@ -130,12 +131,12 @@ def size(low: int, high: int = 0) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("cmdline", "low", "high", "setting"),
     [
-        ("crashkernel=128M", 128, 0, "crashkernel=224M."),
-        ("crashkernel=512M-:128M", 128, 0, "crashkernel=224M."),
-        ("crashkernel=16M,high crashkernel=80M,low", 80, 16,
-         "crashkernel=144M,high crashkernel=80M,low."),
-        ("crashkernel=96M,high", 80, 16, "crashkernel=144M,high."),
-        ("crashkernel=96M", 80, 16, "crashkernel=144M."),
+        ("crashkernel=80M", 80, 0, "crashkernel=224M."),
+        ("crashkernel=512M-:80M", 80, 0, "crashkernel=224M."),
+        ("crashkernel=16M,high crashkernel=64M,low", 64, 16,
+         "crashkernel=160M,high crashkernel=64M,low."),
+        ("crashkernel=16M,high", 64, 16, "crashkernel=160M,high."),
+        ("crashkernel=16M", 64, 16, "crashkernel=160M."),
     ],
 )  # fmt: skip
 def test_the_setting_keeps_its_form(
