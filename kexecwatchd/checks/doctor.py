@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from kexecwatchd.addresses import without_addresses
-from kexecwatchd.checks.check import Answer, Check, Finding
+from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.report import CheckResult
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def ask(host: Host, checks: Iterable[Check]) -> list[CheckResult]:
     """Every check's answer, in their order."""
-    return [_result(check, examine(host, check)) for check in checks]
+    return [result(check, examine(host, check)) for check in checks]
 
 
 def examine(host: Host, check: Check) -> Finding:
@@ -37,13 +37,24 @@ def examine(host: Host, check: Check) -> Finding:
         return Finding(Answer.CANNOT_TELL, f"this check failed with {kind}: please report it")
 
 
-def _result(check: Check, finding: Finding) -> CheckResult:
+def result(check: Check, finding: Finding) -> CheckResult:
+    """What everyone is told. A finding has no addresses; what it quotes may have had some."""
     return CheckResult(
         name=check.name,
         question=check.question,
         answer=finding.answer.value,
-        summary=finding.summary,
-        explanation=finding.explanation,
-        remedy=finding.remedy,
-        facts=dict(finding.facts),
+        summary=without_addresses(finding.summary),
+        explanation=without_addresses(finding.explanation),
+        remedy=without_addresses(finding.remedy),
+        facts={name: _without_addresses(fact) for name, fact in finding.facts.items()},
     )
+
+
+def _without_addresses(fact: Fact) -> Fact:
+    if isinstance(fact, str):
+        return without_addresses(fact)
+    if isinstance(fact, dict):
+        return {without_addresses(str(k)): _without_addresses(v) for k, v in fact.items()}
+    if isinstance(fact, list):
+        return [_without_addresses(v) for v in fact]
+    return fact

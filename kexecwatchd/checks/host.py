@@ -51,11 +51,15 @@ class Source(Generic[T]):
 
 
 class Host:
-    """A machine. `live`: the running one, with its files below `root` (tests have others)."""
+    """A machine. `live`: the running one, with its files below `root` (tests have others).
+    `in_force`: the daemon's configuration, which need not be what the files say by now."""
 
-    def __init__(self, root: Path = Path("/"), *, live: bool = True) -> None:
+    def __init__(
+        self, root: Path = Path("/"), *, live: bool = True, in_force: Config | None = None
+    ) -> None:
         self.root = root
         self.live = live
+        self._in_force = in_force
         self._asked: dict[str, Any] = {}
 
     def path(self, absolute: Path | str) -> Path:
@@ -120,6 +124,8 @@ class Host:
     @cached_property
     def config(self) -> Config | None:
         """kexecwatchd's configuration; None where there is none. Raises CannotTell."""
+        if self._in_force is not None:
+            return self._in_force
         places = Sources(self.root)
         if not places.vendor.exists() and not places.local.exists():
             return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kexecwatchd.addresses import without_addresses
 from kexecwatchd.checks.check import Answer, Check
 from kexecwatchd.checks.doctor import examine
 from kexecwatchd.checks.host import Host
@@ -42,6 +43,7 @@ def test_answer(check: Check, case: Case, tmp_path: Path) -> None:
     assert "\n" not in finding.summary
     for text in (finding.summary, finding.explanation, finding.remedy):
         assert not ADDRESS.search(text), "addresses are root's alone"
+        assert without_addresses(text) == text, "the doctor would black this out"
     if finding.answer in (Answer.PROBLEM, Answer.WARNING):
         assert finding.explanation
         assert finding.remedy
