@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
+from kexecwatchd.checks.check import Answer
 from kexecwatchd.execute import Outcome
 from kexecwatchd.journal import LOG_ERR, LOG_INFO, LOG_NOTICE, LOG_WARNING, entry
 from kexecwatchd.ledger import ImageRecord
 from kexecwatchd.model import ImageName, Load, State, Step, Unload
+from kexecwatchd.report import CheckResult
 
 _told: dict[ImageName, tuple[State, str]] = {}
+_found: dict[str, CheckResult] = {}  # by name, the problems and warnings that were told
 
 
 def trouble(message: str) -> None:
@@ -67,3 +73,36 @@ def failed(image: ImageName, action: str, error: str, record: ImageRecord) -> No
     """A failure; the same one as last time has been told already."""
     if error != record.last_error:
         entry(f"{image} image: {action} failed: {error}", LOG_ERR, IMAGE=image.value, ACTION=action)
+
+
+def answered(results: Iterable[CheckResult]) -> None:
+    """Each problem and warning of the checks when it is new, says something else, or is gone.
+
+    A check that cannot tell takes nothing back. Other figures alone are no news: free space differs
+    each time.
+    """
+    for result in results:
+        if result.answer == Answer.CANNOT_TELL:
+            continue
+        before = _found.pop(result.name, None)
+        said = f"{result.question} {result.summary}"
+        if result.answer in (Answer.PROBLEM, Answer.WARNING):
+            _found[result.name] = result
+            if before and (before.answer, _words(before)) == (result.answer, _words(result)):
+                continue
+            said = f"{result.answer}: {said}; what to do: kexecwatchctl check {result.name}"
+        elif before:
+            said = f"no {before.answer} any more: {said}"
+        else:
+            continue
+        entry(
+            said,
+            LOG_WARNING if result.answer == Answer.PROBLEM else LOG_NOTICE,
+            CHECK=result.name,
+            ANSWER=result.answer,
+        )
+
+
+def _words(result: CheckResult) -> str:
+    """The summary without figures and their units."""
+    return re.sub(r"[0-9][0-9.]*( [KMGTPE]iB)?", "", result.summary)

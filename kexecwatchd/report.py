@@ -107,10 +107,27 @@ class Status(_Frozen):
     problem: str = Field("", description="what keeps the daemon from looking properly")
     config_error: str = Field("", description="why a changed configuration was not taken")
     images: list[ImageStatus]
+    checks: list[CheckResult] = Field(
+        [], description="what the daemon itself asks of kexecwatchctl check, as last answered"
+    )
 
     @property
     def covered(self) -> bool:
+        """Both images are what their modes ask for; what checks find does not count."""
         return all(image.covered for image in self.images)
+
+    @property
+    def check_problems(self) -> list[str]:
+        """A line for each problem that a check found: its name and what it says."""
+        return self._found("problem")
+
+    @property
+    def check_warnings(self) -> list[str]:
+        """The same of the warnings."""
+        return self._found("warning")
+
+    def _found(self, answer: str) -> list[str]:
+        return [f"{c.name}: {c.summary}" for c in self.checks if c.answer == answer]
 
 
 class AddressRange(_Frozen):

@@ -22,6 +22,7 @@ from kexecwatchd.model import (
     Unload,
 )
 from kexecwatchd.report import (
+    CheckResult,
     Details,
     DriftSizes,
     ImageDetails,
@@ -59,6 +60,7 @@ class Known:
     looked_at: float
     kernel_release: str
     config_error: str = ""
+    checks: tuple[CheckResult, ...] = ()
 
 
 def status(known: Known) -> Status:
@@ -69,6 +71,7 @@ def status(known: Known) -> Status:
         problem=known.seen.problem,
         config_error=known.config_error,
         images=[_image(known, step) for step in known.steps],
+        checks=list(known.checks),
     )
 
 
@@ -189,5 +192,9 @@ def one_line(status: Status) -> str:
     watched = [i for i in status.images if i.mode is not Mode.OFF]
     watched.sort(key=lambda i: (i.covered, _URGENCY.index(i.state)))
     if not watched:
-        return "watching nothing: both images have mode off"
-    return "; ".join(f"{i.image} image {i.state}: {i.reason}" for i in watched)
+        said = ["watching nothing: both images have mode off"]
+    else:
+        said = [f"{i.image} image {i.state}: {i.reason}" for i in watched]
+    if found := len(status.check_problems):
+        said.append(f"{found} found by kexecwatchctl check")
+    return "; ".join(said)

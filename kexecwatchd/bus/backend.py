@@ -26,4 +26,4 @@ class Backend(Protocol):
         """Load the image again; its status when that is done. Raises ReloadRefused."""
 
     async def verify(self) -> Status:
-        """Look at the machine afresh. Simultaneous calls share one look."""
+        """Look at the machine afresh, and ask the checks. Simultaneous calls share one look."""

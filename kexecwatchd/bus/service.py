@@ -42,18 +42,19 @@ log = logging.getLogger(__name__)
 # method's task is made, and a task keeps the context that it was made in.
 _sender: ContextVar[str] = ContextVar("sender")
 
-# The images are objects of their own, not a property of the manager.
-_OWN_OBJECTS = frozenset({"images"})
+# The images are objects of their own. Of the checks, what is wrong is told at a glance; all of them
+# are in what GetStatus gives.
+_NO_PROPERTIES = ("images", "checks")
+_DERIVED = ("covered", "check_problems", "check_warnings")
 
 IMAGE_PROPERTIES: Mapping[str, str] = translate.signatures(ImageStatus)
-MANAGER_PROPERTIES: Mapping[str, str] = {
-    **translate.signatures(Status, without=_OWN_OBJECTS),
-    "Covered": "b",
-}
+MANAGER_PROPERTIES: Mapping[str, str] = translate.signatures(
+    Status, without=_NO_PROPERTIES, derived=_DERIVED
+)
 
 
 def _manager_values(status: Status) -> dict[str, Any]:
-    return {**translate.values(status, without=_OWN_OBJECTS), "Covered": status.covered}
+    return translate.values(status, without=_NO_PROPERTIES, derived=_DERIVED)
 
 
 class _Published(ServiceInterface):

@@ -4,13 +4,15 @@
 A field `last_load` is the property `LastLoad`. Text is `s` and bool `b`. Counts and sizes are `t`,
 and so are times: microseconds of the wall clock as everywhere in systemd, 0 where there is none.
 A float whose name ends in `seconds` is a length of time, in seconds, `d`. A model within a model is
-`a{sv}` with the names of its fields as keys. Nothing else may stand in a published model.
+`a{sv}` with the names of its fields as keys, and a list of texts is `as`. Nothing else may stand in
+a published model. What is derived from the fields (a property of the model's class) follows the
+same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, get_type_hints
 
 from dbus_fast import Variant
 from pydantic import BaseModel
@@ -21,22 +23,37 @@ def property_name(field: str) -> str:
     return "".join(word.capitalize() for word in field.split("_"))
 
 
-def signatures(model: type[BaseModel], *, without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Property name -> D-Bus signature for each field. Raises TypeError for one without a rule."""
+def signatures(
+    model: type[BaseModel], *, without: Collection[str] = (), derived: Collection[str] = ()
+) -> dict[str, str]:
+    """Property name -> D-Bus signature for each field, and for each `derived` property.
+
+    Raises TypeError for one without a rule.
+    """
     return {
-        property_name(field): _rule(field, info.annotation)[0]
-        for field, info in model.model_fields.items()
-        if field not in without
+        property_name(field): _rule(field, annotation)[0]
+        for field, annotation in _fields(model, without, derived)
     }
 
 
-def values(model: BaseModel, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Property name -> value for each field, fit for the signature that signatures() gives."""
+def values(
+    model: BaseModel, *, without: Collection[str] = (), derived: Collection[str] = ()
+) -> dict[str, Any]:
+    """Property name -> value for each, fit for the signature that signatures() gives."""
     return {
-        property_name(field): _rule(field, info.annotation)[1](getattr(model, field))
-        for field, info in type(model).model_fields.items()
-        if field not in without
+        property_name(field): _rule(field, annotation)[1](getattr(model, field))
+        for field, annotation in _fields(type(model), without, derived)
     }
+
+
+def _fields(
+    model: type[BaseModel], without: Collection[str], derived: Collection[str]
+) -> Iterator[tuple[str, object]]:
+    for field, info in model.model_fields.items():
+        if field not in without:
+            yield field, info.annotation
+    for name in derived:
+        yield name, get_type_hints(getattr(model, name).fget)["return"]
 
 
 def _rule(field: str, annotation: object) -> tuple[str, Callable[[Any], Any]]:
@@ -52,6 +69,8 @@ def _rule(field: str, annotation: object) -> tuple[str, Callable[[Any], Any]]:
             return "s", _text
         if issubclass(annotation, BaseModel):
             return "a{sv}", _dictionary
+    if annotation == list[str]:
+        return "as", _texts
     raise TypeError(f"no rule turns field {field!r} of type {annotation!r} into a D-Bus property")
 
 
@@ -62,6 +81,10 @@ def _microseconds(seconds: float) -> int:
 def _text(text: str) -> str:
     # A NUL in a string makes the bus drop the connection of whoever sent it.
     return str(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _texts(texts: list[str]) -> list[str]:
+    return [_text(text) for text in texts]
 
 
 def _dictionary(model: BaseModel) -> dict[str, Variant]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kexecwatchd.checks.check import Answer
 from kexecwatchd.ctl.text import GREEN, RED, YELLOW, counted, listed, painted, plain, wrapped
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
@@ -24,6 +25,7 @@ from kexecwatchd.report import (
 from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
+_EXPLAIN = "kexecwatchctl check --explain"
 
 _VERDICTS = {
     State.CURRENT: "is current",
@@ -67,6 +69,7 @@ def render(status: Status, details: Details | None, *, now: float, width: int, c
             lines += painted(
                 label, f"{label}: {plain(text)}", "  ", width=width, code=code, colour=colour
             )
+    lines += _found(status, width, colour)
     addresses = {d.image: d for d in details.images} if details else {}
     for image in status.images:
         lines += ["", *_block(image, addresses.get(image.image), now, width, colour)]
@@ -94,6 +97,22 @@ def _answer(status: Status, width: int, colour: bool) -> list[str]:
         said = [_clause(image) for image in status.images if not image.covered]
     text = f"{word}: {', '.join(said) or 'no image is watched'}"
     return painted(word, text, "  ", width=width, code=code, colour=colour)
+
+
+def _found(status: Status, width: int, colour: bool) -> list[str]:
+    """What the checks found wrong, a line each, the worst first; nothing where there is nothing."""
+    lines: list[str] = []
+    for answer, code in ((Answer.PROBLEM, RED), (Answer.WARNING, YELLOW)):
+        for check in status.checks:
+            if check.answer == answer:
+                text = f"  {answer}".ljust(_LABEL_WIDTH)
+                text += f"{plain(check.question)} {plain(check.summary)} ({plain(check.name)})"
+                indent = " " * _LABEL_WIDTH
+                lines += painted(answer, text, indent, width=width, code=code, colour=colour)
+    if not lines:
+        return []
+    head = "Checks".ljust(_LABEL_WIDTH) + f"what to do: {_EXPLAIN}"
+    return ["", *wrapped(head, width, " " * _LABEL_WIDTH), *lines]
 
 
 def _clause(image: ImageStatus) -> str:

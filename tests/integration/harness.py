@@ -21,6 +21,7 @@ from kexecwatchd.bus import Bus, names
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
     AddressRange,
+    CheckResult,
     Details,
     DriftSizes,
     ImageDetails,
@@ -121,6 +122,19 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
     ).model_copy(update=changes)
 
 
+def checked(answer: str, summary: str = "it is so") -> CheckResult:
+    """One check's answer; it has the answer's name."""
+    return CheckResult(
+        name=answer,
+        question="Is it so?",
+        answer=answer,
+        summary=summary,
+        explanation="It means that.",
+        remedy="Set this.",
+        facts={"size": 1 << 20},
+    )
+
+
 def status(*, looked_at: float = 1_700_000_004, **crash: Any) -> Status:
     """Both images; the keywords are changes to the crash image."""
     return Status(
@@ -130,6 +144,7 @@ def status(*, looked_at: float = 1_700_000_004, **crash: Any) -> Status:
         problem="a problem",
         config_error="a configuration error",
         images=[image(ImageName.CRASH, **crash), image(ImageName.REBOOT, mode=Mode.FOLLOW)],
+        checks=[checked("problem"), checked("warning"), checked("ok")],
     )
 
 

@@ -26,6 +26,7 @@ from tests.integration.harness import (
     FakeBackend,
     PrivateBus,
     call,
+    checked,
     client,
     get_all,
     is_served,
@@ -96,8 +97,10 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
 async def test_manager_properties_are_the_fields_of_the_model(backend: FakeBackend) -> None:
     async with serving(backend), client() as bus:
         values = unpack_variants(await get_all(bus, names.MANAGER_PATH, names.MANAGER_INTERFACE))
-    fields = set(map(translate.property_name, Status.model_fields)) - {"Images"}
-    assert set(values) == fields | {"Covered"}
+    fields = set(map(translate.property_name, Status.model_fields)) - {"Images", "Checks"}
+    assert set(values) == fields | {"Covered", "CheckProblems", "CheckWarnings"}
+    assert values["CheckProblems"] == ["problem: it is so"]
+    assert values["CheckWarnings"] == ["warning: it is so"]
     assert values["KernelRelease"] == backend.now.kernel_release
     assert values["LookedAt"] == backend.now.looked_at * 1e6
     assert values["Covered"] is True
@@ -141,7 +144,10 @@ async def test_signals_say_exactly_what_changed(backend: FakeBackend) -> None:
         service.publish(backend.now)  # nothing changed
         service.publish(STALE)
         service.publish(STALE)
-        service.publish(STALE.model_copy(update={"looked_at": 1_700_000_005}))
+        later = STALE.model_copy(update={"looked_at": 1_700_000_005})
+        service.publish(later)
+        found = [checked("problem", "it is worse"), checked("warning")]
+        service.publish(later.model_copy(update={"checks": found}))
         # Replies and signals of one sender keep their order.
         shown = await get_all(bus, CRASH_PATH, names.IMAGE_INTERFACE)
         told = await call(bus, "GetStatus")
@@ -165,6 +171,11 @@ async def test_signals_say_exactly_what_changed(backend: FakeBackend) -> None:
             names.MANAGER_PATH,
             "PropertiesChanged",
             [names.MANAGER_INTERFACE, {"LookedAt": 1_700_000_005_000_000}, []],
+        ),
+        (
+            names.MANAGER_PATH,
+            "PropertiesChanged",
+            [names.MANAGER_INTERFACE, {"CheckProblems": ["problem: it is worse"]}, []],
         ),
     ]
     assert shown["State"].value == "stale"

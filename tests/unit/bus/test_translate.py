@@ -101,17 +101,31 @@ def test_the_signatures_that_others_rely_on() -> None:
         "Problem": "s",
         "ConfigError": "s",
         "Covered": "b",
+        "CheckProblems": "as",
+        "CheckWarnings": "as",
     }
+
+
+class Derived(BaseModel):
+    texts: list[str]
+
+    @property
+    def sorted(self) -> list[str]:
+        return sorted(self.texts)
 
 
 def test_a_nul_does_not_reach_the_bus() -> None:
     values = translate.values(LastLoad(reason="a\0b"))
     assert values["Reason"] == "a\N{REPLACEMENT CHARACTER}b"
+    assert translate.values(Derived(texts=["a\0b"]), derived=("sorted",)) == {
+        "Texts": ["a\N{REPLACEMENT CHARACTER}b"],
+        "Sorted": ["a\N{REPLACEMENT CHARACTER}b"],
+    }
 
 
 def test_a_field_without_rule_is_refused_by_name() -> None:
     class Odd(BaseModel):
-        list_of_things: list[str] = []
+        list_of_things: list[int] = []
 
     with pytest.raises(TypeError, match="list_of_things"):
         translate.signatures(Odd)

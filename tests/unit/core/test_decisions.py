@@ -11,6 +11,7 @@ from kexecwatchd import decisions
 from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Outcome
 from kexecwatchd.journal import LOG_ERR, LOG_INFO, LOG_NOTICE, LOG_WARNING
 from kexecwatchd.model import Drift, Load, Unload
+from kexecwatchd.report import CheckResult
 from tests.unit.core.cases import CRASH, REBOOT, book, configured, gib, ours, seen, step_for
 
 
@@ -21,6 +22,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, dict[str, A
         decisions, "entry", lambda text, level=LOG_INFO, **f: entries.append((text, level, f))
     )
     monkeypatch.setattr(decisions, "_told", {})
+    monkeypatch.setattr(decisions, "_found", {})
     return entries
 
 
@@ -105,3 +107,52 @@ def test_a_failure_is_told_until_it_is_the_same(journal: list[Any]) -> None:
 def test_trouble_is_a_warning(journal: list[Any]) -> None:
     decisions.trouble("the disk is full")
     assert journal == [("the disk is full", LOG_WARNING, {})]
+
+
+def answer(name: str, said: str, summary: str = "as it is") -> CheckResult:
+    return CheckResult(name=name, question="Is it?", answer=said, summary=summary)
+
+
+def test_what_a_check_finds_is_told_when_it_comes_changes_and_goes(journal: list[Any]) -> None:
+    rounds = [
+        [answer("a", "ok"), answer("b", "warning", "2 left")],
+        [answer("a", "problem", "no"), answer("b", "warning", "1 left")],
+        [answer("a", "problem", "no"), answer("b", "not applicable")],
+        [answer("a", "problem", "never"), answer("b", "not applicable")],
+        [answer("a", "cannot tell", "it hangs")],
+        [answer("a", "problem", "never")],
+        [answer("a", "ok", "yes")],
+        [answer("a", "ok", "yes")],
+    ]
+    for results in rounds:
+        decisions.answered(results)
+    assert journal == [
+        (
+            "warning: Is it? 2 left; what to do: kexecwatchctl check b",
+            LOG_NOTICE,
+            {"CHECK": "b", "ANSWER": "warning"},
+        ),
+        (
+            "problem: Is it? no; what to do: kexecwatchctl check a",
+            LOG_WARNING,
+            {"CHECK": "a", "ANSWER": "problem"},
+        ),
+        (
+            "no warning any more: Is it? as it is",
+            LOG_NOTICE,
+            {"CHECK": "b", "ANSWER": "not applicable"},
+        ),
+        (
+            "problem: Is it? never; what to do: kexecwatchctl check a",
+            LOG_WARNING,
+            {"CHECK": "a", "ANSWER": "problem"},
+        ),
+        ("no problem any more: Is it? yes", LOG_NOTICE, {"CHECK": "a", "ANSWER": "ok"}),
+    ]
+
+
+def test_other_figures_alone_are_no_news(journal: list[Any]) -> None:
+    for free in ("1.5 GiB", "3 GiB", "900 MiB"):
+        decisions.answered([answer("a", "warning", f"only {free} are free")])
+    decisions.answered([answer("a", "problem", "only 10 MiB are free")])
+    assert [fields["ANSWER"] for _, _, fields in journal] == ["warning", "problem"]

@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kexecwatchd import summary
 from kexecwatchd.ledger import ImageRecord, Ledger, LoadRecord
 from kexecwatchd.model import Drift, ImageName, Mode, Observation, State
 from kexecwatchd.reconcile import reconcile
-from kexecwatchd.report import AddressRange, DriftSizes, ImageStatus, LastLoad, SegmentDetails
+from kexecwatchd.report import (
+    AddressRange,
+    CheckResult,
+    DriftSizes,
+    ImageStatus,
+    LastLoad,
+    SegmentDetails,
+)
 from kexecwatchd.summary import Known
 from tests.unit.core.cases import (
     CRASH,
@@ -193,6 +202,32 @@ def test_one_line_begins_with_the_worst(
     line = summary.one_line(summary.status(known(crash, book(), *reboot)))
     assert line.startswith(words)
     assert "\n" not in line
+
+
+CHECKED = tuple(
+    CheckResult(name=name, question="Is it?", answer=answer, summary=says)
+    for name, answer, says in (
+        ("a", "problem", "no"),
+        ("b", "warning", "hardly"),
+        ("c", "cannot tell", "who knows"),
+        ("d", "ok", "yes"),
+    )
+)
+
+
+def test_one_line_ends_with_how_many_problems_the_checks_found() -> None:
+    shown = summary.status(replace(known(seen(), book()), checks=CHECKED))
+    assert summary.one_line(shown).endswith("; 1 found by kexecwatchctl check")
+    fine = shown.model_copy(update={"checks": shown.checks[1:]})
+    assert "check" not in summary.one_line(fine)
+
+
+def test_what_checks_find_is_told_and_covers_nothing_up() -> None:
+    shown = summary.status(replace(known(seen(), book()), checks=CHECKED))
+    assert shown.check_problems == ["a: no"]
+    assert shown.check_warnings == ["b: hardly"]
+    assert shown.covered
+    assert shown.checks == list(CHECKED)
 
 
 @pytest.mark.parametrize(

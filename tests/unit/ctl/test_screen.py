@@ -14,6 +14,7 @@ from kexecwatchd.ctl.screen import render, span
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
     AddressRange,
+    CheckResult,
     Details,
     DriftSizes,
     ImageDetails,
@@ -309,3 +310,28 @@ def test_whether_the_reboot_image_may_be_started(obstacle: str, shown: str) -> N
 def test_what_cannot_be_started_anyway_has_no_such_line() -> None:
     absent = image(ImageName.REBOOT, loaded=False, start_obstacle="none is loaded")
     assert "  start" not in screen(status(image(), absent))
+
+
+def found(*answers: str) -> list[CheckResult]:
+    return [
+        CheckResult(name=f"c{n}", question="Is it so?", answer=answer, summary=f"it is\t{n}")
+        for n, answer in enumerate(answers)
+    ]
+
+
+def test_what_the_checks_found_stands_below_the_answer_the_worst_first() -> None:
+    checks = found("warning", "ok", "problem", "cannot tell", "not applicable")
+    lines = screen(status(image(), checks=checks)).splitlines()
+    assert lines[:6] == [
+        "COVERED: crash image is current",
+        "",
+        "Checks         what to do: kexecwatchctl check --explain",
+        "  problem      Is it so? it is 2 (c2)",
+        "  warning      Is it so? it is 0 (c0)",
+        "",
+    ]
+
+
+def test_checks_that_found_nothing_are_no_lines() -> None:
+    checks = found("ok", "cannot tell", "not applicable")
+    assert screen(status(image(), checks=checks)) == screen(status(image()))
