@@ -34,7 +34,7 @@ class Daemon:
         self._stop = False
         self._reconfigure = False
         self._reloads: list[tuple[ImageName, asyncio.Future[ImageStatus]]] = []
-        self._verifications: list[asyncio.Future[Status]] = []
+        self._verifications: list[asyncio.Future[asyncio.Future[None]]] = []
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. The images stay loaded; a load in flight is waited for."""
@@ -81,14 +81,15 @@ class Daemon:
             await asyncio.wait_for(self._wake.wait(), max(pause, 0.0))
 
     async def _answer(self) -> None:
-        """Do what was asked over the bus; all who asked for a look share one."""
+        """Do what was asked over the bus; all who asked for a look share one, and one round."""
         verifications, self._verifications = self._verifications, []
         if verifications:
             self._engine.look_at_everything()
             await self._engine.look()
+            checked = self._engine.check()
             for verification in verifications:
                 if not verification.done():
-                    verification.set_result(self._engine.status())
+                    verification.set_result(checked)
         reloads, self._reloads = self._reloads, []
         for image, answer in reloads:
             try:
@@ -138,7 +139,9 @@ class Daemon:
         return await answer
 
     async def verify(self) -> Status:
-        answer: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
-        self._verifications.append(answer)
+        looked: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+        self._verifications.append(looked)
         self._wake.set()
-        return await answer
+        # Waited for here, not in the loop that does the work. Others wait for the same one.
+        await asyncio.shield(await looked)
+        return self._engine.status()

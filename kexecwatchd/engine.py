@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +18,8 @@ from pathlib import Path
 from kexecwatchd import bookkeeping, bootmemory, decisions, lastgood, ledger, reconcile, summary
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.bookkeeping import Now
+from kexecwatchd.checks.check import Check
+from kexecwatchd.checks.host import Host
 from kexecwatchd.config import Config
 from kexecwatchd.execute import Executor
 from kexecwatchd.kernel import kexec_state
@@ -25,6 +28,7 @@ from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
 from kexecwatchd.pacing import Pacing
 from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.rounds import CHEAP, Rounds, Timetable
 from kexecwatchd.uevents import Batch
 
 # Seconds between looks when nothing happens: images come and go without a uevent.
@@ -47,7 +51,7 @@ def now() -> Now:
 
 class Engine:
     """Keeps both images right. `events` hands over the uevents since it was last called; each
-    load is made inside `loading()`."""
+    load is made inside `loading()`. `checks`: the questions to ask when there is time."""
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class Engine:
         events: Callable[[], Batch],
         publish: Callable[[Status], None],
         loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+        *,
+        checks: Iterable[Check] = CHEAP,
     ) -> None:
         self._config = config
         self._events = events
@@ -89,6 +95,12 @@ class Engine:
         self._seen: Observation
         self._steps: tuple[Step, ...] = ()
         self.config_error = ""
+        self._rounds = Rounds(
+            checks,
+            host=lambda: Host(root, in_force=self._config),
+            tell=lambda: self._publish(self.status()),
+        )
+        self._timetable = Timetable()
 
     # What is so
 
@@ -116,12 +128,22 @@ class Engine:
             looked_at=self._looked_at,
             kernel_release=self._release,
             config_error=self.config_error,
+            checks=self._rounds.results,
         )
 
     # When to work
 
     def deadline(self) -> float:
         """When `work` is to be called next, in CLOCK_BOOTTIME seconds, if nothing happens."""
+        return min(self._work_due(), self._round_due())
+
+    def _round_due(self) -> float:
+        """The checks wait until nothing happens, and nothing is about to."""
+        if self._in_motion or not self._pacing.settled():
+            return math.inf
+        return self._timetable.due()
+
+    def _work_due(self) -> float:
         planned = [step for step in self._steps if step.action is not None]
         look_due = self._pacing.look_due()
         if look_due is not None:
@@ -160,11 +182,20 @@ class Engine:
         self._ledger = bookkeeping.new_chance(bookkeeping.retry_now(self._ledger))
         self._executor.forget_failures()
         self.look_at_everything()
+        self._timetable.soon()
+
+    def check(self) -> asyncio.Future[None]:
+        """Ask the checks now; done when the status has their answers."""
+        self._timetable.begins(now().boot)
+        return self._rounds.ask()
 
     async def work(self) -> None:
         """Take in what happened; look and act when it is time to."""
         await self._glance()
-        if now().boot < self.deadline():
+        moment = now().boot
+        if moment < self._work_due():
+            if moment >= self._round_due():
+                self.check()
             return
         await self.look()
         step = self._ready_step()
@@ -194,6 +225,7 @@ class Engine:
             book = bookkeeping.confirmed(book, confirming, before, self._seen)
         self._ledger = reconcile.recognise(self._seen, book)
         self._looked_at = moment.wall
+        self._timetable.looked(self._seen, moment.boot)
         self._plan_next_look(moment.boot)
         self._conclude(moment)
 
@@ -220,7 +252,9 @@ class Engine:
         batch = self._events()
         if not batch:
             return ()
-        self._pacing.event(now().boot)
+        moment = now().boot
+        self._pacing.event(moment)
+        self._timetable.event(moment)
         self._motion_looks = 0
         self._ledger = bookkeeping.retry_now(self._ledger)
         if batch.lost:

@@ -257,6 +257,17 @@ async def test_who_verifies_at_once_shares_one_look(
         assert all(answer.covered for answer in answers)
 
 
+async def test_who_verifies_has_the_checks_asked_too(service: Service) -> None:
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.kernel.write("proc/sys/kernel/kexec_load_disabled", "1\n")
+        first, second = await asyncio.gather(service.daemon.verify(), service.daemon.verify())
+        assert "permission: no: kernel.kexec_load_disabled is 1" in first.check_problems
+        assert first.covered, "the image is as it should be"
+        assert second.check_problems == first.check_problems
+        await service.hears("found by kexecwatchctl check")
+
+
 async def test_a_change_without_an_event_is_verified(service: Service) -> None:
     async with service.running():
         await until(lambda: is_current(service))

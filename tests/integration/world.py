@@ -13,6 +13,7 @@ import pytest
 
 from kexecwatchd import config, decisions, engine, loaders
 from kexecwatchd.bookkeeping import Now
+from kexecwatchd.checks.check import Check
 from kexecwatchd.config import Config
 from kexecwatchd.engine import Engine
 from kexecwatchd.kernel import kexec_file
@@ -35,7 +36,8 @@ class World:
     """A machine, its daemon's engine, and the time. Seconds throughout.
 
     `load_seconds` is how long each load takes; each of `during_load` is done in the middle of one.
-    `journal` has the decisions that were told, `published` what the bus would show.
+    `journal` has the decisions that were told, `published` what the bus would show. `checks` is
+    what the daemon asks; a round takes no time, unless one of them `hangs`.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -46,6 +48,8 @@ class World:
         self.during_load: list[Callable[[], None]] = []
         self.published: list[Status] = []
         self.journal: list[str] = []
+        self.checks: tuple[Check, ...] = ()
+        self.hangs = False
         self._batch = Batch()
         self._planned: list[tuple[float, Callable[[], None]]] = []
         monkeypatch.setattr(engine, "now", lambda: Now(self.now, WALL + self.now - BOOTED))
@@ -89,7 +93,10 @@ class World:
     async def start(self, config: Config) -> None:
         """Start a daemon, or start it again: what the one before knew is on disk or lost."""
         decisions._told.clear()
-        self.engine = Engine(self.kernel.root, config, self._take, self._publish)
+        decisions._found.clear()
+        self.engine = Engine(
+            self.kernel.root, config, self._take, self._publish, checks=self.checks
+        )
         await self.engine.look()
 
     async def run(self, seconds: float) -> None:
@@ -101,12 +108,18 @@ class World:
             assert turns < 20_000, "the engine goes round and round"
             self._do_planned()
             await self.engine.work()
+            await self._end_of_round()
             due = max(self.engine.deadline(), self.now)
             upcoming = min([due, *(moment for moment, _ in self._planned)])
             if upcoming > end:
                 self.now = max(self.now, end)
                 return
             self.now = max(self.now, upcoming)
+
+    async def _end_of_round(self) -> None:
+        task = self.engine._rounds._task
+        if task is not None and not self.hangs:
+            await task
 
     def at(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         """Do something that many seconds from now, in the middle of a load if need be."""

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import pytest
 
-from tests.vm.scenarios.conftest import Guest
+from kexecwatchd.checks.registry import CHECKS
+from tests.vm.scenarios.conftest import Figures, Guest
 from tests.vm.scenarios.measure import bare_load
 
 pytestmark = pytest.mark.vm
+
+NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+TIMED = "bash -c 'TIMEFORMAT=%R; time \"$@\"' timed"
 
 
 def test_the_first_memory_event_starts_it(guest: Guest) -> None:
@@ -85,8 +91,7 @@ def test_others_may_read_sizes_and_nothing_else(guest: Guest) -> None:
         watched.start()
         watched.wait_state("crash", "current")
         watched.wait_state("reboot", "current")
-        nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
-        read = vm.run(f"{nobody} kexecwatchctl status --json")
+        read = vm.run(f"{NOBODY} kexecwatchctl status --json")
         assert json.loads(read.stdout)["images"][0]["state"] == "current"
         details = json.loads(vm.run("kexecwatchctl verify --json").text)["details"]
         addresses = [
@@ -95,19 +100,58 @@ def test_others_may_read_sizes_and_nothing_else(guest: Guest) -> None:
         assert addresses
         call = "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager"
         tree = vm.run(
-            f"{nobody} kexecwatchctl status; {nobody} kexecwatchctl verify --json;"
-            f"{nobody} busctl call org.kexecwatch1 /org/kexecwatch1"
+            f"{NOBODY} kexecwatchctl status; {NOBODY} kexecwatchctl verify --json;"
+            f"{NOBODY} busctl call org.kexecwatch1 /org/kexecwatch1"
             " org.freedesktop.DBus.ObjectManager GetManagedObjects"
         ).text
         assert not [address for address in addresses if address in tree]
         for forbidden in ("GetDetails", "Reload s crash"):
-            answer = vm.run(f"{nobody} {call} {forbidden}", check=False)
+            answer = vm.run(f"{NOBODY} {call} {forbidden}", check=False)
             assert answer.code != 0
             assert b"denied" in answer.stderr.lower()
         assert vm.run("find /run/kexecwatchd -type f -perm /077").text == ""
         before = watched.image("crash")["load_count"]
         vm.run(f"{call} Reload s crash")
         assert watched.image("crash")["load_count"] == before + 1
+
+
+def test_its_rounds_say_what_kexecwatchctl_check_says(guest: Guest, figures: Figures) -> None:
+    """The sandbox hides nothing from a check; a problem is on bus, journal and screen."""
+    with guest("6.12") as watched:
+        vm = watched.vm
+        watched.configure(crash="ensure", reboot="follow")
+        watched.start()
+        watched.wait_state("crash", "current")
+        told = {c["name"]: _said(c) for c in watched.verify()["checks"]}
+        checked = vm.run(f"{TIMED} kexecwatchctl check --json", check=False)
+        roots = {c["name"]: _said(c) for c in json.loads(checked.stdout)["results"]}
+        assert told == {name: roots[name] for name in told}
+        assert list(told) == [check.name for check in CHECKS if check.cheap]
+        assert told["permission"] == ("ok", "yes, any number of times")
+        figures(check_seconds=float(checked.stderr.split()[-1]))
+
+        vm.run("sysctl -w kernel.kexec_load_disabled=1")
+        for _ in range(2):
+            status = watched.verify()
+        found = "permission: no: kernel.kexec_load_disabled is 1"
+        property_of = "busctl --json=short get-property org.kexecwatch1 /org/kexecwatch1"
+        shown = vm.run(f"{property_of} org.kexecwatch1.Manager CheckProblems").text
+        assert found in json.loads(shown)["data"]
+        entries = [e for e in watched.journal() if e.fields.get("CHECK") == "permission"]
+        assert [e.fields["ANSWER"] for e in entries] == ["problem"]
+        screen = vm.run(f"{NOBODY} kexecwatchctl status", check=False)
+        assert "problem      May images be loaded? no: kernel.kexec_load_disabled" in screen.text
+        assert "kexecwatchctl check --explain" in screen.text
+        # Whether the images are right is another question.
+        covered = all(image["covered"] for image in status["images"])
+        assert screen.code == (0 if covered else 3)
+        assert status["images"][0]["covered"]
+        assert "found by kexecwatchctl check" in vm.run("systemctl status kexecwatchd").text
+
+
+def _said(result: dict[str, Any]) -> tuple[str, str]:
+    """Answer and summary; figures such as free space may differ from one moment to the next."""
+    return result["answer"], re.sub(r"[0-9][0-9.]*", "N", result["summary"])
 
 
 def test_an_overflowing_socket_loses_nothing(guest: Guest) -> None:
