@@ -59,7 +59,7 @@ def collect(host: Host, checks: Iterable[Check], *, with_addresses: bool) -> Col
         try:
             told = TypeAdapter(source.type).dump_json(host.ask(source), indent=1)
         except (CannotTell, OSError, ValueError) as error:
-            unreadable[source.name] = str(error)
+            unreadable[source.name] = host.words_for(error)
         else:
             files[f"{COLLECTED}/{source.name}.json"] = told, 0o600
     about = {

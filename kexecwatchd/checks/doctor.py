@@ -27,10 +27,8 @@ def examine(host: Host, check: Check) -> Finding:
             return Finding(Answer.CANNOT_TELL, f"{name}: {why}")
     try:
         return check.look(host)
-    except CannotTell as error:
-        return Finding(Answer.CANNOT_TELL, without_addresses(str(error)))
-    except (OSError, ValueError) as error:
-        return Finding(Answer.CANNOT_TELL, without_addresses(f"it cannot be read: {error}"))
+    except (CannotTell, OSError, ValueError) as error:
+        return Finding(Answer.CANNOT_TELL, host.words_for(error))
     except Exception as error:
         log.exception("the check %s failed", check.name)
         kind = type(error).__name__

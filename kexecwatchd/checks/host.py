@@ -9,6 +9,7 @@ running machine, and read from COLLECTED on a collected one.
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,15 @@ class Host:
         told: T = answer
         return told
 
+    def words_for(self, error: Exception) -> str:
+        """Why something has no answer, with paths as they are on that machine."""
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            path = Path(os.fsdecode(error.filename))
+            if path.is_relative_to(self.root):
+                path = "/" / path.relative_to(self.root)
+            return f"{path}: {error.strerror}"
+        return str(error)
+
     def left_out(self, name: str) -> str:
         """Why a file or a Source was not to be collected, though the machine may have it; "" where
         it was."""
@@ -139,8 +149,8 @@ class Host:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            why = self.left_out(source.name) or self._noted("unreadable", source.name)
-            raise CannotTell(f"{source.name}: {why or 'it was not collected'}") from None
+            noted = self._noted("unreadable", source.name)
+            raise CannotTell(noted or f"{source.name}: it was not collected") from None
         try:
             told: T = TypeAdapter(source.type).validate_json(content)
         except ValidationError as error:
