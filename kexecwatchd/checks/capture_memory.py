@@ -108,11 +108,11 @@ def _judged(host: Host, estimate: Estimate, capture: Capture, reservation: Reser
     }
     needed, reserved = estimate.needed, reservation.total
     ask = f"Boot with {_setting(host, estimate, reservation)}. {_left_out(capture)}"
-    if estimate.loaded > reservation.largest:
+    if estimate.loaded > reservation.main:
         return Finding(
             Answer.PROBLEM,
-            f"no: {_whole(estimate.loaded)} in one piece are needed to load it, the largest piece"
-            f" reserved has {human(reservation.largest)}",
+            f"no: {_whole(estimate.loaded)} in one piece are needed to load it, and"
+            f" {human(reservation.main)} are reserved for that",
             _explanation(estimate),
             ask,
             facts,

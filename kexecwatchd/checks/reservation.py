@@ -13,20 +13,23 @@ _FOUR_GIB = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Bytes. `low`, `high`: what is reserved below and above 4 GiB. `largest`: the largest single
-    region, which an image is loaded into. `image`: what the running kernel's own code and data
-    take, 0 = not known. `srat`: ACPI describes memory by node, so the capture kernel knows of all
-    memory there could be."""
+    """Bytes. `low`, `high`: what is reserved below and above 4 GiB. `image`: what the running
+    kernel's own code and data take, 0 = not known. `srat`: ACPI describes memory by node, so the
+    capture kernel knows of all memory there could be."""
 
     low: int
     high: int
-    largest: int
     image: int
     srat: bool
 
     @property
     def total(self) -> int:
         return self.low + self.high
+
+    @property
+    def main(self) -> int:
+        """The region that an image is loaded into (crashk_res); the low one is beside it."""
+        return self.high or self.low
 
 
 def _look(host: Host) -> Reservation:
@@ -35,7 +38,6 @@ def _look(host: Host) -> Reservation:
     return Reservation(
         low=low,
         high=sum(region.size for region in regions) - low,
-        largest=max((region.size for region in regions), default=0),
         image=iomem.read_kernel_size(host.root),
         srat=host.path("sys/firmware/acpi/tables/SRAT").exists(),
     )

@@ -45,7 +45,7 @@ CONTENTS = Contents(
 
 
 def reserved(mib: int) -> dict[str, object]:
-    return asdict(Reservation(mib * MIB, 0, mib * MIB, 44 * MIB, srat=True))
+    return asdict(Reservation(mib * MIB, 0, 44 * MIB, srat=True))
 
 
 def asks(mib: int = 512, systemd: bool = False) -> dict[str, object]:
