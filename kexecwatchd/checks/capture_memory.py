@@ -8,6 +8,7 @@ kernels that run out of memory.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kexecwatchd import capturememory
@@ -26,6 +27,9 @@ from kexecwatchd.sizes import human
 _POSSIBLE = Path("sys/devices/system/cpu/possible")
 # What kdump-tools, kdump-utils and SUSE's kdump append to the running kernel's command line.
 _USUAL = "nr_cpus=1"
+_ASSUMED = (
+    f" The command line of {{}} is not known here: the running kernel's is assumed, with {_USUAL}."
+)
 _MIB = 1 << 20
 # swiotlb_init_remap() in kernel/dma/swiotlb.c; where the kernel lies is random (KASLR). Seen in the
 # lab: 6.12 dies with 127 MiB, with 135 MiB, and comes up with 130 MiB.
@@ -51,7 +55,11 @@ def look(host: Host) -> Finding:
     if isinstance(kernel, str):
         raise CannotTell(f"{files.kernel}: {kernel}")
     capture = _capture(host, files, kernel, reservation)
-    return _judged(host, capturememory.estimate(capture), capture, reservation)
+    finding = _judged(host, capturememory.estimate(capture), capture, reservation)
+    if files.cmdline is None:
+        assumed = _ASSUMED.format(files.origin)
+        finding = replace(finding, explanation=finding.explanation + assumed)
+    return finding
 
 
 def _capture(host: Host, files: BootFiles, kernel: BootImage, reservation: Reservation) -> Capture:

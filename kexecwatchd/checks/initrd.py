@@ -18,11 +18,11 @@ from kexecwatchd.kernel.initrd_contents import Contents
 from kexecwatchd.sizes import human
 
 _REMEDY = (
-    "Leave out what a dump does not need, largest first. With dracut (Fedora, SUSE): in"
-    ' /etc/kdump.conf, dracut_args --omit "plymouth resume" --omit-drivers "NAME …", or'
-    " omit_dracutmodules and omit_drivers in a file of /etc/dracut.conf.d. With initramfs-tools"
-    " (Debian): MODULES=dep, and no hook scripts that only a normal boot needs. Then have the"
-    " initrd made again, and ask capture-memory what it needs now."
+    "Leave out what a dump does not need, largest first. With dracut: omit_drivers and"
+    " omit_dracutmodules in a file of /etc/dracut.conf.d (Fedora's kdump also: dracut_args"
+    ' --omit-drivers "NAME …" in /etc/kdump.conf). With initramfs-tools: MODULES=dep, and no hooks'
+    " that only a normal boot needs. Then have the initrd made again, and ask capture-memory what"
+    " it needs now."
 )
 
 

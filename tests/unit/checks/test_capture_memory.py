@@ -163,6 +163,13 @@ def test_largest_parts_come_first(tmp_path: Path) -> None:
     assert parts[0][0].startswith("bounce buffers")
 
 
+def test_it_says_what_it_assumes(tmp_path: Path) -> None:
+    theirs = answer_of(CHECK, CASES[0], tmp_path / "theirs").explanation
+    assert "The command line of kdump-tools is not known here" in theirs
+    case = Case("", Answer.OK, "yes", ours("nr_cpus=1"), asks(512))
+    assert "is not known here" not in answer_of(CHECK, case, tmp_path / "ours").explanation
+
+
 def test_the_reservation_has_sizes_only(tmp_path: Path) -> None:
     populate(
         tmp_path,
