@@ -39,9 +39,9 @@ _INODE = 1088
 # pages that its lists per CPU hold back (zone_highsize(), mm/page_alloc.c), which it does not give
 # up when nothing can be reclaimed. The most that was seen of 6.1, 6.12 and 7.3 on bare captures,
 # of which some is taken before there is any allocator (memblock: page tables, node data, the first
-# CPU's area; 3.5 MiB on 6.12).
-_EARLY = 4 * _MIB
-_OWN = 24 * _MIB
+# CPU's area; 3.5 MiB of 256, and up to 5 of 344, on 6.12).
+_EARLY = 6 * _MIB
+_OWN = 22 * _MIB
 # A CPU that could be there costs its per-CPU area ("percpu: Embedded 66 pages/cpu"), one that runs
 # its threads, stacks and lists, too. kdump-tools counts 5 MB for each.
 _POSSIBLE_CPU = _MIB // 2

@@ -38,8 +38,10 @@ SEEN = (
     Seen("6.12", SMALL_6_12, 137),
     Seen("7.3", SMALL_7_3, 158),
     Seen("6.12, 2 CPUs of 4", replace(SMALL_6_12, possible=4, online=2), 141),
+    Seen("6.12, swiotlb=noforce", replace(SMALL_6_12, bounce=0), 76),
     Seen("6.12, 60 MiB of noise", NOISE, 312),
     Seen("6.12, 60 MiB of noise, ramfs", replace(NOISE, tmpfs=False), 262),
+    Seen("6.12, 100 MiB of text", TEXT, 344),
     Seen("6.12, 100 MiB of text, ramfs", replace(TEXT, tmpfs=False), 252),
 )
 
