@@ -114,7 +114,8 @@ class Rounds:
                     await ended.wait()
             except TimeoutError:
                 self._hangs = True
-            self._take([*answers, *_unanswered(self._checks[len(answers) :])])
+            known = list(answers)  # the thread may go on
+            self._take([*known, *_unanswered(self._checks[len(known) :])])
             if not asked.done():
                 asked.set_result(None)
             if self._hangs:
@@ -130,10 +131,12 @@ class Rounds:
         ended = asyncio.Event()
 
         def ask_all() -> None:
-            for check in self._checks:
-                answers.extend(doctor.ask(host, [check]))
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(ended.set)
+            try:
+                for check in self._checks:
+                    answers.extend(doctor.ask(host, [check]))
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=ask_all, name="checks", daemon=True).start()
         return ended

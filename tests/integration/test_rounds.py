@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,3 +270,26 @@ async def test_those_who_ask_share_a_round_that_begins_after_they_asked(
     assert not three.done()
     await three
     assert len(asked.at) == 2
+
+
+def test_the_daemon_ends_although_a_check_hangs() -> None:
+    program = """
+import asyncio, threading, time
+from kexecwatchd.checks.check import Check
+from kexecwatchd.checks.host import Host
+from kexecwatchd.rounds import Rounds
+
+begun = threading.Event()
+
+def hang(host):
+    begun.set()
+    time.sleep(1000)
+
+async def main():
+    Rounds([Check("hangs", "Is it so?", hang, frozenset())], Host, lambda: None).ask()
+    await asyncio.to_thread(begun.wait)
+
+asyncio.run(main())
+"""
+    # The limit only ends a broken test.
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
