@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache as once
 from pathlib import Path
 
-from . import disk, host, initramfs, kernels
+from . import disk, host, initramfs, kernels, packages
 from . import snapshot as snapshots
 from .cache import Cache, Input, default_directory, digest
 from .machine import Machine
@@ -35,6 +35,10 @@ class Lab:
     def release(self, kernel: str) -> str:
         """What `uname -r` says under that kernel."""
         return self._kernel(kernel)[0].release
+
+    def packages(self, *names: str) -> list[Path]:
+        """The .deb files of these packages, and of what they depend on and guests do not have."""
+        return packages.fetch(self.cache, names)
 
     def machine(
         self,
