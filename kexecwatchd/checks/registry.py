@@ -1,6 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
-"""Every check there is, in the order in which people read them."""
-
 from __future__ import annotations
 
 from kexecwatchd.checks import (
@@ -13,17 +10,19 @@ from kexecwatchd.checks import (
     paging_levels,
     permission,
     removable_memory,
+    rivals,
 )
 from kexecwatchd.checks.check import Check
 
 CHECKS: tuple[Check, ...] = (
-    permission.CHECK,
-    images.CHECK,
+    boot_memory.CHECK,
     capture_memory.CHECK,
-    initrd.CHECK,
-    paging_levels.CHECK,
     first_megabyte.CHECK,
     hotplug.CHECK,
+    images.CHECK,
+    initrd.CHECK,
+    paging_levels.CHECK,
+    permission.CHECK,
     removable_memory.CHECK,
-    boot_memory.CHECK,
+    rivals.CHECK,
 )
