@@ -17,8 +17,8 @@ from kexecwatchd.model import ImageName
 
 # What tells a distribution's tool, and where it keeps kernel and initrd; {} is the release.
 _DISTRIBUTIONS = (
-    ("kdump-tools", "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz-{}",
-     "/var/lib/kdump/initrd.img-{}"),
+    ("kdump-tools", "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz",
+     "/var/lib/kdump/initrd.img"),
     ("kdump-utils", "etc/kdump.conf", "/boot/vmlinuz-{}", "/boot/initramfs-{}kdump.img"),
     ("SUSE's kdump", "etc/sysconfig/kdump", "/var/lib/kdump/kernel", "/var/lib/kdump/initrd"),
 )  # fmt: skip

@@ -26,7 +26,7 @@ def refuses_kexec_load(root: Path = Path("/")) -> str:
     place = root / "sys/kernel/security/ima"
     if not place.is_dir():
         return ""
-    secure = _secure_boot(root)
+    secure = secure_boot(root)
     if secure and kconfig.is_set(root, "IMA_SECURE_AND_OR_TRUSTED_BOOT"):
         return "secure boot is on"
     words = (root / "proc/cmdline").read_text(encoding="ascii", errors="replace").split()
@@ -63,7 +63,7 @@ def _values(words: list[str], option: str) -> list[str]:
 
 
 @functools.cache
-def _secure_boot(root: Path) -> bool:
+def secure_boot(root: Path) -> bool:
     """efi_get_secureboot() in drivers/firmware/efi/libstub/secureboot.c. It asks the firmware,
     which can take its time, and the answer holds for the boot."""
     return _is_one(root, _SECURE_BOOT) and not _is_one(root, _SHIM_INSECURE)
