@@ -17,6 +17,15 @@ from kexecwatchd.kernel import kconfig
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SHIM_INSECURE = "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23"
 
+#: Patterns of the files that are read here, besides those of kconfig.
+FILES = (
+    "sys/kernel/security/ima/violations",
+    "sys/kernel/security/ima/policy",
+    f"sys/firmware/efi/efivars/{_SECURE_BOOT}",
+    f"sys/firmware/efi/efivars/{_SHIM_INSECURE}",
+    "proc/cmdline",
+)
+
 
 def refuses_kexec_load(root: Path = Path("/")) -> str:
     """Why kexec_load(2) would be refused, as part of a sentence; "" where nothing says so.

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from kexecwatchd.kernel import kexec_state
 
+#: Patterns of the files that are read here.
+FILES = ("proc/config.gz", "usr/lib/modules/*/config", "boot/config-*", "proc/sys/kernel/osrelease")
+
 
 def is_set(root: Path, option: str) -> bool | None:
     """True when CONFIG_`option` is built in; None when no configuration can be found or read."""

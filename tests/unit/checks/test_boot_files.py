@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Are kernel and initrd of each image there and good?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexecwatchd.checks.check import Answer
+from kexecwatchd.checks.host import Host
+from kexecwatchd.checks.image_files import CHECK, SEEN
+from tests.unit.kernel.trees import populate
+
+from .machines import RELEASE, Case, answer_of
+
+OTHER = "6.12.1+deb13-amd64"
+KERNEL, INITRD = f"/boot/vmlinuz-{RELEASE}", f"/boot/initrd.img-{RELEASE}"
+TOML = "etc/kexecwatchd/kexecwatchd.toml"
+DIMM = "sys/bus/acpi/devices/PNP0C80:00/status"
+Files = dict[str, str | bytes | None]
+
+
+def files(cmdline: str = "nr_cpus=1", more: Files | None = None) -> Files:
+    text = f'[crash]\nkernel = "{KERNEL}"\ninitrd = "{INITRD}"\ncmdline = "{cmdline}"\n'
+    return {TOML: text, **(more or {})}
+
+
+def seen(
+    kernel: str | dict[str, Any] = RELEASE,
+    initrd: str = f"initrd.img-{RELEASE}",
+    problem: str = "",
+    size: int = 1,
+    paths: tuple[str, str] = (KERNEL, INITRD),
+) -> dict[str, Any]:
+    image = {"cmdline_size": 2047, "five_level": True, "memory_size": 1, "signed": True}
+    releases = [RELEASE, "6.99-other"]
+    told = {"problems": [], "name": "vmlinuz", "size": 9, "releases": releases}
+    other = {"problems": [problem] if problem else [], "name": initrd, "size": size}
+    return {
+        "kernels": {paths[0]: {**image, "release": kernel} if kernel != "bad" else "truncated"},
+        "boot-files": {paths[0]: told, paths[1]: {**other, "releases": releases}},
+    }
+
+
+DEBIAN = ("/var/lib/kdump/vmlinuz", "/var/lib/kdump/initrd.img")
+KDUMP: Files = {"etc/default/kdump-tools": "USE_KDUMP=1\n#acpi_no_memhotplug\n", DIMM: "15\n"}
+APPEND = 'KDUMP_CMDLINE_APPEND="nr_cpus=1 acpi_no_memhotplug"\n'
+
+CASES = (
+    Case("good", Answer.OK, "the crash image's", files(), seen()),
+    Case("another release than the running one", Answer.OK, "yes", files(),
+         seen("6.99-other", "initramfs-6.99-otherkdump.img")),
+    Case("a name that tells nothing", Answer.OK, "yes", files(), seen(initrd="initrd")),
+    Case("none configured", Answer.NOT_APPLICABLE, "none"),
+    Case("no initrd", Answer.PROBLEM, "does not exist", files(),
+         seen(problem=f"{INITRD}: does not exist", size=0)),
+    Case("an empty initrd", Answer.PROBLEM, "is empty", files(), seen(size=0)),
+    Case("a bad kernel", Answer.PROBLEM, "truncated", files(), seen("bad")),
+    Case("a removed kernel", Answer.WARNING, "no modules of that release", files(),
+         seen(OTHER, f"initrd.img-{OTHER}")),
+    Case("initrd of another", Answer.WARNING, f"by its name of {OTHER}", files(),
+         seen(initrd=f"initrd.img-{OTHER}")),
+    Case("SUSE's names", Answer.WARNING, f"by its name of {OTHER}", files(),
+         seen(initrd=f"initrd-{OTHER}-kdump")),
+    Case("a long command line", Answer.PROBLEM, "2049 bytes, its kernel 2017",
+         files("nr_cpus=1" + " " * 2039), seen()),
+    Case("all CPUs", Answer.WARNING, "lacks nr_cpus=1", files("irqpoll"), seen()),
+    Case("memory through ACPI", Answer.PROBLEM, "lacks acpi_no_memhotplug",
+         files(more={DIMM: "15\n"}), seen()),
+    Case("an empty slot", Answer.OK, "yes", files(more={DIMM: "0\n"}), seen()),
+    Case("memory through ACPI, and told", Answer.OK, "yes",
+         files("nr_cpus=1 acpi_no_memhotplug", {DIMM: "15\n"}), seen()),
+    Case("kdump-tools does not tell it", Answer.PROBLEM, "lacks acpi_no_memhotplug", KDUMP,
+         seen(paths=DEBIAN)),
+    Case("kdump-tools tells it", Answer.OK, "yes", {**KDUMP, "etc/default/kdump-tools": APPEND},
+         seen(paths=DEBIAN)),
+)  # fmt: skip
+
+
+def test_the_worst_comes_first_and_none_is_kept_back(tmp_path: Path) -> None:
+    case = Case("two", Answer.PROBLEM, "is empty (and 1 more)", files("irqpoll"), seen(size=0))
+    finding = answer_of(CHECK, case, tmp_path)
+    assert "nr_cpus=1" in finding.explanation
+    assert "nr_cpus=1" in finding.remedy
+
+
+def test_files_are_looked_at(tmp_path: Path) -> None:
+    populate(
+        tmp_path,
+        {
+            TOML: files()[TOML] or "",
+            "proc/sys/kernel/arch": "x86_64\n",
+            KERNEL[1:]: "kernel",
+            "boot/real": "12",
+            "usr/lib/modules/6.99-other/modules.dep": "",
+        },
+    )
+    (tmp_path / INITRD[1:]).symlink_to("real")
+    (tmp_path / KERNEL[1:]).chmod(0o666)
+    told = Host(tmp_path).ask(SEEN)
+    assert (told[INITRD].name, told[INITRD].size, told[INITRD].problems) == ("real", 2, [])
+    assert "others may write" in told[KERNEL].problems[0]
+    assert told[KERNEL].releases == ["6.99-other"]
+    (tmp_path / "boot/real").unlink()
+    assert "does not exist" in Host(tmp_path).ask(SEEN)[INITRD].problems[0]
+
+
+@pytest.mark.parametrize("cmdline", ["maxcpus=1", "nr_cpus=2", "nosmp"])
+def test_other_words_for_few_cpus(tmp_path: Path, cmdline: str) -> None:
+    answer_of(CHECK, Case(cmdline, Answer.OK, "yes", files(cmdline), seen()), tmp_path)
