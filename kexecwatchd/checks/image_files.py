@@ -167,10 +167,11 @@ def _cmdline(host: Host, files: BootFiles) -> Iterator[_Trouble]:
             Answer.PROBLEM,
             "the crash image's command line lacks acpi_no_memhotplug, and memory comes through ACPI"
             " here",
-            "Add acpi_no_memhotplug to the crash kernel's command line (cmdline in"
-            " kexecwatchd.toml, KDUMP_CMDLINE_APPEND in /etc/default/kdump-tools,"
-            " KDUMP_COMMANDLINE_APPEND in /etc/sysconfig/kdump): without it the crash kernel takes"
-            " that memory for its own, and it is missing from the dump.",
+            "Add acpi_no_memhotplug to the crash kernel's command line: without it the crash kernel"
+            " takes that memory for its own, and it is missing from the dump. It goes into cmdline"
+            " of kexecwatchd.toml; KDUMP_CMDLINE_APPEND in /etc/default/kdump-tools, behind the"
+            " default that a comment there shows; KDUMP_COMMANDLINE_APPEND in /etc/sysconfig/kdump."
+            " Then load the image again.",
         )
     names = {word.partition("=")[0] for word in words or ()}
     if words is not None and not names & {"nr_cpus", "maxcpus", "nosmp"}:

@@ -80,8 +80,8 @@ def look(host: Host) -> Finding:
     off = [name for name in _OPTIONAL if settings[name] == 0]
     explanation = "A panic, and every oops, starts the crash kernel."
     if off:
-        choices = "; ".join(f"kernel.{name}: {_OPTIONAL[name]}" for name in off)
-        explanation += f" Set to 0, as by default, and your choice, are {choices}."
+        choices = "; ".join(f"{_OPTIONAL[name]} (kernel.{name})" for name in off)
+        explanation += f" Other trouble leaves no dump unless its setting is 1: {choices}."
     return Finding(Answer.OK, "yes, a panic and any oops does", explanation, facts=facts)
 
 

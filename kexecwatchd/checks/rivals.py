@@ -94,7 +94,12 @@ def look(host: Host) -> Finding:
         raise CannotTell("there is no directory of udev rules")
     found = rivals(udevrules.read(host.root))
     if not found:
-        return Finding(Answer.OK, "no: no udev rule of another tool does", facts={"rules": []})
+        return Finding(
+            Answer.OK,
+            "no: no udev rule of another tool does",
+            "" if _covered(host) else "Nor is kexecwatchd told to: [crash] of kexecwatchd.toml.",
+            facts={"rules": []},
+        )
     denied = _denied(host) if any(rival.in_udev for rival in found) else []
     working = [rival for rival in found if not (rival.in_udev and denied)]
     blocked = [rival for rival in found if rival.in_udev and denied]
@@ -161,10 +166,7 @@ def _broken(host: Host, blocked: list[Rival], denied: list[str], facts: dict[str
             " and a line in the journal for each block of memory.",
             facts=facts,
         )
-    why += (
-        " So after memory or CPUs are added, the image still describes the machine as it was. The"
-        " same command from a shell works, since it does not run in that service."
-    )
+    why += " The same command from a shell works, since it does not run in that service."
     remedy = (
         "Have kexecwatchd do it: name kernel, initrd and cmdline in [crash] of"
         f" /etc/kexecwatchd/kexecwatchd.toml, and {_mask(blocked)} Or permit it to what udev runs:"
@@ -175,15 +177,17 @@ def _broken(host: Host, blocked: list[Rival], denied: list[str], facts: dict[str
         return Finding(
             Answer.WARNING,
             f"{names} means to, and cannot: udev's service forbids it; the kernel does part of it",
-            f"{why} This kernel can bring an image up to date by itself when memory is added, but"
-            " leaves memory that was removed in its list.",
+            f"{why} This kernel can bring an image up to date by itself, where it came through"
+            " kexec_file_load, but it leaves memory that was removed in the list, and a dump that"
+            " reads it may hang.",
             remedy,
             facts,
         )
     return Finding(
         Answer.PROBLEM,
         f"{names} means to, and cannot: udev's service forbids it, and nobody else does",
-        f"{why} Memory that was added will be missing from the dump.",
+        f"{why} So after memory or CPUs are added, the image still describes the machine as it was,"
+        " and that memory is missing from the dump.",
         remedy,
         facts,
     )

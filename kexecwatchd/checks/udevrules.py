@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Of two files of the same name, the one in the directory that is named first counts.
+#: Of two files of the same name, the one in the directory that is named first counts. (/lib is a
+#: link to /usr/lib on every system with a systemd of today.)
 DIRECTORIES = (
     "etc/udev/rules.d",
     "run/udev/rules.d",
     "usr/local/lib/udev/rules.d",
     "usr/lib/udev/rules.d",
-    "lib/udev/rules.d",
 )
 FILES = tuple(f"{directory}/*.rules" for directory in DIRECTORIES)
 
@@ -55,7 +55,7 @@ def read(root: Path = Path("/")) -> list[RuleFile]:
             places.setdefault(path.name, path)
     found = []
     for _, path in sorted(places.items()):
-        # Debian's /lib is a link to /usr/lib, but a file's own link may lead nowhere here.
+        # A link may lead to /dev/null, or nowhere.
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if text.strip():
             found.append(parse(text, f"/{path.relative_to(root)}"))

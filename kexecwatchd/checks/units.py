@@ -17,7 +17,6 @@ DIRECTORIES = (
     "run/systemd/system",
     "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
-    "lib/systemd/system",
 )
 
 # The groups that have kexec_load and kexec_file_load in them (systemd-analyze syscall-filter, seen

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,19 @@ def test_targets(tmp_path: Path, name: str, text: str, path: str, level: int) ->
     assert bool(found.where) is not bool(path)
 
 
-def test_the_space_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_the_space_of_a_directory_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     populate(tmp_path, {DEBIAN: "KDUMP_COREDIR=/var/not/yet\n", "var/x": ""})
+    asked: list[Path] = []
+    statvfs = os.statvfs
+
+    def record(path: Path) -> os.statvfs_result:
+        asked.append(path)
+        return statvfs(path)
+
+    monkeypatch.setattr(os, "statvfs", record)
     told = Host(tmp_path).ask(SPACE)
     assert told is not None
     assert told.free > 0
+    assert asked == [tmp_path / "var"]

@@ -56,7 +56,7 @@ def test_drop_ins_come_by_name_from_everywhere(tmp_path: Path) -> None:
 
 def test_what_is_collected_is_all_that_is_read() -> None:
     assert f"etc/systemd/system/{UNIT}.d/*.conf" in files(UNIT)
-    assert "lib/systemd/system/service.d/*.conf" in files(UNIT)
+    assert "usr/lib/systemd/system/service.d/*.conf" in files(UNIT)
     assert VENDOR in files(UNIT)
 
 

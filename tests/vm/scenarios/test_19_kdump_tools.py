@@ -36,6 +36,7 @@ ONLINE = (
     "for f in /sys/devices/system/memory/memory*/state; do"
     " grep -qx online $f || echo online >$f; done; udevadm settle"
 )
+OTHERS = ("permission", "lockdown", "boot-files", "read-back", "panic", "dump-target")
 DROP_IN = "/etc/systemd/system/systemd-udevd.service.d/override.conf"
 FAILED = "failed to unload kdump kernel"
 
@@ -54,11 +55,16 @@ def debian(lab: Lab, payload: Path, tmp_path: Path) -> Iterator[Machine]:
         yield vm
 
 
+def ask(vm: Machine, *names: str) -> list[dict[str, Any]]:
+    """What `kexecwatchctl check` answers, to these questions or to all."""
+    report = json.loads(vm.run(f"kexecwatchctl check --json {' '.join(names)}", check=False).text)
+    results: list[dict[str, Any]] = report["results"]
+    return results
+
+
 def check(vm: Machine, name: str) -> dict[str, Any]:
-    """What `kexecwatchctl check` answers to one question."""
-    report = json.loads(vm.run(f"kexecwatchctl check --json {name}", check=False).text)
-    result: dict[str, Any] = report["results"][0]
-    return result
+    """The answer to one question."""
+    return ask(vm, name)[0]
 
 
 def failures(vm: Machine) -> int:
@@ -78,17 +84,25 @@ def plug(vm: Machine, name: str, size: str) -> tuple[int, int]:
 def test_its_rule_cannot_work_and_check_says_so(debian: Machine, figures: Figures) -> None:
     watched = Watched(debian)
 
-    told = check(debian, "rivals")
+    told, *others = ask(debian, "rivals", *OTHERS)
     assert told["answer"] == Answer.PROBLEM, told
     assert "kdump-tools means to, and cannot" in told["summary"]
     assert told["facts"]["rules that cannot work"] == ["/usr/lib/udev/rules.d/50-kdump-tools.rules"]
     assert told["facts"]["denied system calls"] == ["kexec_load", "kexec_file_load"]
+
+    # And nothing else that stands in the way of dumps elsewhere is said of a plain Debian.
+    assert {other["answer"] for other in others} == {Answer.OK}, others
 
     # It is so: the rule ran, failed, and the image does not know of the memory.
     first = plug(debian, "dimm0", "256M")
     failed = failures(debian)
     assert failed >= 2, "the rule runs for each block of 128 MiB"
     assert not lists(watched.header()["loads"], *first)
+
+    # With a DIMM there, kdump-tools' own command line is no good either; without, all was well.
+    told = check(debian, "boot-files")
+    assert told["answer"] == Answer.PROBLEM, told
+    assert "lacks acpi_no_memhotplug" in told["summary"]
 
     # Control: the very command of the rule works where udev's filter is not.
     debian.run("kdump-config try-reload")
