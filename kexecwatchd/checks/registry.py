@@ -1,3 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every check there is, in the order in which people read them."""
+
 from __future__ import annotations
 
 from kexecwatchd.checks import (
@@ -20,19 +23,19 @@ from kexecwatchd.checks import (
 from kexecwatchd.checks.check import Check
 
 CHECKS: tuple[Check, ...] = (
-    boot_memory.CHECK,
-    capture_memory.CHECK,
-    dump_target.CHECK,
-    first_megabyte.CHECK,
-    hotplug.CHECK,
-    image_files.CHECK,
     images.CHECK,
-    initrd.CHECK,
-    lockdown.CHECK,
-    paging_levels.CHECK,
-    panic.CHECK,
     permission.CHECK,
-    read_back.CHECK,
-    removable_memory.CHECK,
+    lockdown.CHECK,
+    image_files.CHECK,
+    capture_memory.CHECK,
+    initrd.CHECK,
+    first_megabyte.CHECK,
+    paging_levels.CHECK,
+    dump_target.CHECK,
+    panic.CHECK,
     rivals.CHECK,
+    read_back.CHECK,
+    hotplug.CHECK,
+    removable_memory.CHECK,
+    boot_memory.CHECK,
 )

@@ -24,7 +24,7 @@ from .machines import RELEASE, Case, answer_of
 
 MIB = 1 << 20
 KDUMP_TOOLS = {"etc/default/kdump-tools": "USE_KDUMP=1\n"}
-PATH = f"var/lib/kdump/initrd.img-{RELEASE}"
+PATH = "var/lib/kdump/initrd.img"
 
 CONTENTS = Contents(
     packed=20 * MIB,

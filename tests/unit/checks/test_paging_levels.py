@@ -13,11 +13,11 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.paging_levels import CHECK, OUT_OF_REACH, OutOfReach
 from tests.unit.kernel.trees import populate
 
-from .machines import RELEASE, Case, answer_of
+from .machines import Case, answer_of
 
 NAMED = "/boot/vmlinuz"
 OTHER = "/boot/vmlinuz-other"
-DEBIAN = f"/var/lib/kdump/vmlinuz-{RELEASE}"
+DEBIAN = "/var/lib/kdump/vmlinuz"
 
 LA57 = {"proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu vme la57 rdpid\n\n"}
 FOUR_LEVELS = {"proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu vme rdpid\n\n"}
