@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from kexecwatchd.kernel.memparse import memparse, words
 from kexecwatchd.ranges import RangeSet
 
 # arch/x86/include/uapi/asm/bootparam.h and setup_data.h
@@ -28,10 +30,21 @@ _SETUP_E820_EXT = 1
 
 _ENTRY = struct.Struct("<QQI")  # addr, size, type
 # E820_TYPE_RAM, and E820_TYPE_RESERVED_KERN: setup_data, which the kernel shows as System RAM too.
-_RAM = frozenset({1, 128})
+RAM = frozenset({1, 128})
+
+_PAGE = 4096
+# What trim_bios_range() (arch/x86/kernel/setup.c) takes out of every map.
+_FIXED = RangeSet.of((0, _PAGE), (0xA0000, 0x100000))
 
 _TAKEN_OUT = re.compile(r"(?:^|\s)memmap=(\w+)%(\w+)-1(?=\s|$)")
-_SUFFIXES = {suffix: 10 * (n + 1) for n, suffix in enumerate("KMGTPE")}
+
+
+class Entry(NamedTuple):
+    """An entry of an e820 table: bytes; `kind` is the type."""
+
+    start: int
+    size: int
+    kind: int
 
 
 class BadFirmwareMap(ValueError):
@@ -61,7 +74,7 @@ def read(root: Path = Path("/")) -> FirmwareMap | None:
         return None
     cmdline = (root / "proc/cmdline").read_text(encoding="utf-8", errors="replace")
     try:
-        ram = parse(data, _extensions(directory / "setup_data"))
+        ram = parse(data, extensions(directory / "setup_data"))
     except BadFirmwareMap as error:
         raise BadFirmwareMap(f"{path}: {error}") from error
     return FirmwareMap(ram, taken_out(cmdline))
@@ -72,22 +85,33 @@ def parse(data: bytes, more: bytes = b"") -> RangeSet:
 
     Raises BadFirmwareMap.
     """
-    if len(data) < _TABLE:
-        raise BadFirmwareMap(f"{len(data)} bytes are no struct boot_params")
-    end = _TABLE + min(data[_ENTRIES], _MOST) * _ENTRY.size
-    table = data[_TABLE:end]
-    if len(data) < end or len(more) % _ENTRY.size:
-        raise BadFirmwareMap("the e820 table is cut short")
     ram = RangeSet.of(
         *(
-            (start, start + size)
-            for start, size, kind in _ENTRY.iter_unpack(table + more)
-            if kind in _RAM
+            (entry.start, entry.start + entry.size)
+            for entry in (*table(data), *unpack(more))
+            if entry.kind in RAM
         )
     )
     if not ram:
         raise BadFirmwareMap("the e820 table has no RAM")
     return ram
+
+
+def table(data: bytes) -> tuple[Entry, ...]:
+    """The e820 table in struct boot_params, in its order. Raises BadFirmwareMap."""
+    if len(data) < _TABLE:
+        raise BadFirmwareMap(f"{len(data)} bytes are no struct boot_params")
+    end = _TABLE + min(data[_ENTRIES], _MOST) * _ENTRY.size
+    if len(data) < end:
+        raise BadFirmwareMap("the e820 table is cut short")
+    return unpack(data[_TABLE:end])
+
+
+def unpack(entries: bytes) -> tuple[Entry, ...]:
+    """Entries as they stand in the table. Raises BadFirmwareMap."""
+    if len(entries) % _ENTRY.size:
+        raise BadFirmwareMap("the e820 table is cut short")
+    return tuple(Entry._make(entry) for entry in _ENTRY.iter_unpack(entries))
 
 
 def taken_out(cmdline: str) -> RangeSet:
@@ -101,22 +125,56 @@ def taken_out(cmdline: str) -> RangeSet:
     return RangeSet.of(*ranges)
 
 
+def usable(entries: Iterable[Entry], cmdline: str) -> RangeSet:
+    """The memory that the kernel takes into use: RAM, where nothing else is said of it, in whole
+    pages, less what mem= and memmap= take out and more what memmap=SIZE@START adds (e820__*() in
+    arch/x86/kernel/e820.c). Raises BadFirmwareMap for a memmap= that is not known here.
+    """
+    ram, other = RangeSet(), _FIXED
+    for start, size, kind in entries:
+        if kind in RAM:
+            ram |= RangeSet.of((start, start + size))
+        else:
+            other |= RangeSet.of((start, start + size))
+    for name, value in words(cmdline):
+        if name == "mem" and value is not None and (size := memparse(value)[0]):
+            ram &= RangeSet.of((0, size))
+        elif name == "memmap" and value is not None:
+            for part in value.split(","):
+                size, rest = memparse(part)
+                start, more = memparse(rest[1:])
+                r = RangeSet.of((start, start + size))
+                if not rest and size:
+                    ram &= RangeSet.of((0, size))
+                elif rest[:1] == "@" and not more:
+                    ram |= r
+                elif rest[:1] in ("#", "$", "!") and not more:
+                    other |= r
+                elif rest[:1] == "%" and more == "-1":
+                    ram -= r
+                else:
+                    raise BadFirmwareMap(f"what memmap={part} does is not known here")
+    pages = ((-(-r.start // _PAGE) * _PAGE, r.end // _PAGE * _PAGE) for r in ram - other)
+    return RangeSet.of(*pages)
+
+
 def _number(text: str) -> int:
-    """As memparse() in lib/cmdline.c: 0x20000000, 512M."""
-    shift = _SUFFIXES.get(text[-1].upper(), 0) if not text.lower().startswith("0x") else 0
-    return int(text[:-1] if shift else text, 0) << shift
+    value, rest = memparse(text)
+    if rest:
+        raise ValueError(f"{text!r} is no number")
+    return value
 
 
-def _extensions(directory: Path) -> bytes:
+def extensions(directory: Path) -> bytes:
     """All entries beyond the 128 that fit into boot_params."""
     return b"".join(
         (node / "data").read_bytes()
-        for node in _nodes(directory)
+        for node in nodes(directory)
         if int((node / "type").read_text(), 0) == _SETUP_E820_EXT
     )
 
 
-def _nodes(directory: Path) -> Iterator[Path]:
+def nodes(directory: Path) -> Iterator[Path]:
     """The setup_data nodes: directories 0, 1, …; none where firmware passed none."""
     number = 0
     while (node := directory / str(number)).is_dir():

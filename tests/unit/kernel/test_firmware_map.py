@@ -12,15 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.kernel.firmware_map import BadFirmwareMap, FirmwareMap, parse, read, taken_out
+from kexecwatchd.kernel.firmware_map import (
+    BadFirmwareMap,
+    Entry,
+    FirmwareMap,
+    parse,
+    read,
+    table,
+    taken_out,
+    usable,
+)
 from kexecwatchd.ranges import RangeSet
 
 from .trees import populate
 
-Entry = tuple[int, int, int]
+Triple = tuple[int, int, int]
 
 # A lab guest's on 6.12, as its kernel showed it, before and after a DIMM was hot-added.
-LAB: Sequence[Entry] = (
+LAB: Sequence[Triple] = (
     (0x0, 0x9FC00, 1),
     (0x9FC00, 0x400, 2),
     (0xF0000, 0x10000, 2),
@@ -33,11 +42,11 @@ LAB: Sequence[Entry] = (
 LAB_RAM = RangeSet.of((0, 0x9FC00), (0x100000, 0x2FFDA000), (0x100000000, 0x110000000))
 
 
-def packed(entries: Sequence[Entry]) -> bytes:
+def packed(entries: Sequence[Triple]) -> bytes:
     return b"".join(struct.pack("<QQI", *entry) for entry in entries)
 
 
-def boot_params(entries: Sequence[Entry], count: int | None = None) -> bytes:
+def boot_params(entries: Sequence[Triple], count: int | None = None) -> bytes:
     page = bytearray(4096)
     page[0x1E8] = len(entries) if count is None else count
     table = packed(entries)
@@ -153,7 +162,7 @@ def test_a_bad_map_is_refused_by_name(tmp_path: Path, data: bytes, wrong: str) -
         st.tuples(st.integers(0, 1 << 50), st.integers(0, 1 << 40), st.integers(1, 5)), max_size=128
     )
 )
-def test_any_table_gives_its_ram(entries: list[Entry]) -> None:
+def test_any_table_gives_its_ram(entries: list[Triple]) -> None:
     ram = RangeSet.of(*((start, start + size) for start, size, kind in entries if kind == 1))
     if ram:
         assert parse(boot_params(entries)) == ram
@@ -166,3 +175,50 @@ def test_any_table_gives_its_ram(entries: list[Entry]) -> None:
 def test_any_bytes_parse_or_are_refused(data: bytes, more: bytes) -> None:
     with contextlib.suppress(BadFirmwareMap):
         assert parse(data, more)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "expected"),
+    [
+        ("ro quiet", [(0x1000, 0x9F000), (0x100000, 0x2FFDA000), (1 << 32, 0x110000000)]),
+        ("mem=512M", [(0x1000, 0x9F000), (0x100000, 512 << 20)]),
+        ("memmap=512M", [(0x1000, 0x9F000), (0x100000, 512 << 20)]),
+        (
+            "mem=nopentium memmap=1M$0 memmap=0x2fe00000#0x100000",
+            [(0x2FF00000, 0x2FFDA000), (1 << 32, 0x110000000)],
+        ),
+        (
+            'memmap="4G!1M" memmap=1G@8G',
+            [(0x1000, 0x9F000), (0x100100000, 0x110000000), (8 << 30, 9 << 30)],
+        ),
+        ("memmap=12G%1M-1", [(0x1000, 0x9F000)]),
+    ],
+)
+def test_usable(cmdline: str, expected: list[tuple[int, int]]) -> None:
+    assert usable(table(boot_params(LAB)), cmdline) == RangeSet.of(*expected)
+
+
+def test_what_is_not_ram_wins() -> None:
+    entries = [
+        Entry(0x100000, 0x1000000, 1),
+        Entry(0x200800, 0x400, 2),
+        Entry(0x400000, 0x123, 128),
+    ]
+    assert usable(entries, "memmap=1M@2M") == RangeSet.of(
+        (0x100000, 0x200000), (0x201000, 0x1100000)
+    )
+
+
+@pytest.mark.parametrize("value", ["exactmap", "1G%4G-1+2", "1G%4G", "1G$4Gx", "x"])
+def test_a_memmap_that_is_not_known_here(value: str) -> None:
+    with pytest.raises(BadFirmwareMap, match="is not known here"):
+        usable(table(boot_params(LAB)), f"memmap={value}")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 50), st.integers(0, 1 << 40), st.integers(1, 5))),
+    st.text(alphabet="memap=%-1@$#! 0123456789xKMG"),
+)
+def test_any_map_and_command_line_will_do(entries: list[Triple], cmdline: str) -> None:
+    with contextlib.suppress(BadFirmwareMap):
+        usable([Entry._make(e) for e in entries], f"memmap={cmdline}")
