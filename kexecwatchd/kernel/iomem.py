@@ -58,6 +58,15 @@ def parse(text: str) -> MemoryMap:
     )
 
 
+def kernel_start(text: str) -> int | None:
+    """Where the running kernel begins (_text); None where /proc/iomem does not say, or hides it."""
+    for number, line in enumerate(text.splitlines(), 1):
+        start, _, name = _resource(number, line)
+        if name == "Kernel code":
+            return start or None
+    return None
+
+
 def _resource(number: int, line: str) -> tuple[int, int, str]:
     """(start, inclusive end, name) of a line."""
     match = _LINE.fullmatch(line)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kexecwatchd.kernel.iomem import (
     AddressesHidden,
     MapError,
+    kernel_start,
     parse,
     read_kernel_size,
     read_memory_map,
@@ -110,3 +111,9 @@ def test_every_range_counts_at_any_depth(rows: list[tuple[int, int, int]]) -> No
 def test_any_text_parses_or_is_refused(text: str) -> None:
     with contextlib.suppress(MapError, AddressesHidden):
         assert parse(text).system_ram
+
+
+def test_kernel_start() -> None:
+    assert kernel_start(X86) == 0x106600000
+    assert kernel_start("00001000-0009fbff : System RAM\n") is None
+    assert kernel_start("00000000-00000000 : Kernel code\n") is None
