@@ -7,14 +7,16 @@ import re
 
 from kexecwatchd.checks.host import Host, Source
 from kexecwatchd.kernel import bootlog
+from kexecwatchd.sizes import human
 
-# Addresses as the kernel writes them, and the "256MB of memory at 240MB" of kernels before 6.6; a
-# "(size:0x10000000)" is none.
-_ADDRESS = re.compile(r"(?<!size:)\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b|(?<= at )\d+(?=MB\b)")
+# Addresses as the kernel writes them, and as kernels before 6.7 do: "256MB of memory at 240MB".
+_ADDRESS = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b|(?<= at )\d+(?=MB\b)")
+_SIZE = re.compile(r"\bsize:0x([0-9a-f]+)")
 
 
 def without_addresses(line: str) -> str:
-    """The line for everyone's eyes; sizes stay."""
+    """The line for everyone's eyes; sizes stay, in words where they look like addresses."""
+    line = _SIZE.sub(lambda match: f"size: {human(int(match[1], 16))}", line)
     return _ADDRESS.sub("[address]", line)
 
 

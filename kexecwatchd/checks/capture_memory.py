@@ -18,7 +18,7 @@ from kexecwatchd.checks.bootfiles import KERNELS, BootFiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.initrdgroups import INITRD, capture_files
-from kexecwatchd.checks.reservation import RESERVATION, Reservation
+from kexecwatchd.checks.reserved import RESERVATION, Reservation
 from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.cpus import parse_cpu_list
 from kexecwatchd.kernel.initrd_contents import Contents

@@ -13,7 +13,7 @@ from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.initrdgroups import INITRD, capture_files
-from kexecwatchd.checks.reservation import RESERVATION
+from kexecwatchd.checks.reserved import RESERVATION
 from kexecwatchd.kernel.initrd_contents import Contents
 from kexecwatchd.sizes import human
 

@@ -27,7 +27,7 @@ from tests.unit.kernel.trees import populate
         ),
         (
             "cannot allocate crashkernel low memory (size:0x10000000).",
-            "cannot allocate crashkernel low memory (size:0x10000000).",
+            "cannot allocate crashkernel low memory (size: 256 MiB).",
         ),
         ("SEV: status [mem 0x1000-0x2fff]", "SEV: status [mem [address]-[address]]"),
     ],

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Will the next boot reserve the crash kernel's memory again?
+
+"[RFD] kdump, kaslr: how to fix the failure of reservation of crashkernel low memory due to physical
+kaslr" (d.hatayama, December 2019): KASLR puts the kernel anywhere in memory, and now and then right
+into the only room below 4 GiB that the crash kernel could have had. The kernel was not changed
+since. The rules are those of kaslr.py and crashplace.py; this boot is held against them first:
+where they do not explain it, nothing is said of the next.
+
+They are exact where the kernel unpacks itself, which is how it starts on a BIOS. The EFI stub (6.6
+and later) chooses among what firmware calls free at that moment (efi_random_alloc() in
+drivers/firmware/efi/libstub/randomalloc.c), and the kernel spares firmware's boot services until
+later (efi_reserve_boot_services()). No file shows either, so there it is an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kexecwatchd.checks.bootlog import BOOT_LOG
+from kexecwatchd.checks.check import Answer, Check, Fact, Finding
+from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.runningkernel import RUNNING_KERNEL
+from kexecwatchd.crashplace import LOW_MAX
+from kexecwatchd.kernel import (
+    boot_params,
+    crashkernel,
+    firmware_map,
+    iomem,
+    kconfig,
+    kexec_state,
+    meminfo,
+    srat,
+)
+from kexecwatchd.kernel.boot_params import BootParams
+from kexecwatchd.kernel.crashkernel import BadCrashkernel, Request
+from kexecwatchd.kernel.memparse import words
+from kexecwatchd.odds import MIB, Boot, Model, Odds, largest_low, largest_size, model, remedy
+from kexecwatchd.ranges import Range, RangeSet
+from kexecwatchd.sizes import human
+
+_WHY = (
+    "At each boot, KASLR puts the kernel at another place in memory, and only then is the crash"
+    " kernel's memory reserved: in one piece, and what devices of 32 bits need of it below 4 GiB."
+    " When the kernel lies in the middle of the only room for that, nothing is reserved, and there"
+    " are no crash dumps until the machine boots again."
+)
+_NOT_UNDERSTOOD = (
+    "The kernel reads crashkernel= before it reserves anything, and reserves nothing when it cannot"
+    " make sense of it."
+)
+_SAME = (
+    "KASLR is switched off (nokaslr), or not built into this kernel, so the kernel lies at the same"
+    " place at each boot, and the same memory is free for a crash kernel."
+)
+_IN_THE_LOADER = "in the boot loader's configuration (on Debian: /etc/default/grub, update-grub)"
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What this boot shows of the next. `kernel`: the kernel's size in bytes. `estimate`: why what
+    is counted is no more than that; "" = it is exact."""
+
+    model: Model
+    request: Request
+    reserved: RangeSet
+    release: str
+    kernel: int
+    estimate: str
+
+    @property
+    def odds(self) -> Odds:
+        return self.model.odds(self.request)
+
+
+def look(host: Host) -> Finding:
+    if host.machine != "x86_64":
+        raise CannotTell(f"only the rules of x86-64 are known here, not those of {host.machine}")
+    if not crashkernel.asked(host.cmdline):
+        return Finding(Answer.NOT_APPLICABLE, "no crashkernel= asks for any")
+    params = boot_params.read(host.root)
+    if params is None:
+        raise CannotTell("what the boot loader passed on was not collected (boot_params)")
+    reserved = iomem.read_memory_map(host.root).crash_regions
+    memory = firmware_map.usable((*params.entries, *params.extra), host.cmdline)
+    try:
+        request = crashkernel.parse(host.cmdline, memory.size)
+    except BadCrashkernel as error:
+        if reserved:
+            raise CannotTell(f"memory is reserved, although {error}") from None
+        sizes = f"Give a size, such as crashkernel=512M, {_IN_THE_LOADER}."
+        return Finding(Answer.PROBLEM, f"no: {error}", _NOT_UNDERSTOOD, sizes)
+    if request is None:
+        return Finding(Answer.NOT_APPLICABLE, "crashkernel= asks for 0 bytes here")
+    if params.kexec:
+        raise CannotTell("kexec started this kernel; how the boot loader starts one is not seen")
+    if not params.randomised:
+        return _without_kaslr(bool(reserved))
+    return _with_kaslr(host, params, request, reserved)
+
+
+def _without_kaslr(reserved: bool) -> Finding:
+    if reserved:
+        return Finding(Answer.OK, "yes: without KASLR each boot is like this one", _SAME)
+    return Finding(
+        Answer.PROBLEM,
+        "no: nothing is reserved, and without KASLR each boot is like this one",
+        _SAME,
+        f"Ask for less, or for memory above 4 GiB, {_IN_THE_LOADER}:"
+        " crashkernel=SIZE,high crashkernel=128M,low",
+    )
+
+
+def _with_kaslr(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> Finding:
+    seen = outlook(host, params, request, reserved)
+    start = iomem.kernel_start((host.root / "proc/iomem").read_text(encoding="ascii"))
+    if start is None:
+        raise CannotTell("/proc/iomem does not say where the kernel lies")
+    if seen.estimate or seen.model.explains(request, start, reserved):
+        return _counted(seen)
+    return _unexplained(bool(reserved))
+
+
+def outlook(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> Outlook:
+    """Raises CannotTell, OSError or ValueError."""
+    running = host.ask(RUNNING_KERNEL)
+    boot = Boot(
+        params,
+        host.cmdline,
+        running.size,
+        running.unpacked,
+        immovable=_immovable(host),
+        la57=kexec_state.la57(host.root),
+        cma=meminfo.amounts(host.root).get("CmaTotal", 0),
+    )
+    estimate = _estimate(host, params, request)
+    return Outlook(model(boot), request, reserved, host.release, running.size.most, estimate)
+
+
+def _immovable(host: Host) -> tuple[Range, ...]:
+    """What limits KASLR where memory can be hot-removed (CONFIG_MEMORY_HOTREMOVE)."""
+    if "acpi=off" in host.cmdline.split() or kconfig.is_set(host.root, "MEMORY_HOTREMOVE") is False:
+        return ()
+    return srat.read_immovable(host.root)
+
+
+def _estimate(host: Host, params: BootParams, request: Request) -> str:
+    names = {name for name, _ in words(host.cmdline)}
+    if params.efi:
+        return "EFI firmware keeps memory for itself that no file shows"
+    if params.unplaced:
+        return "the boot loader passed on records whose places the kernel does not show"
+    for name in ("movable_node", "hugetlb_cma"):
+        if name in names:
+            return f"how {name} changes where memory is taken from is not known here"
+    if request.low is None and not request.base:
+        try:
+            log = host.ask(BOOT_LOG)
+        except (CannotTell, OSError):
+            return "whether memory is encrypted, for which more is reserved, is not known"
+        if any("Memory Encryption Features active" in line for line in log):
+            return "with memory encryption the kernel reserves more below 4 GiB"
+    return ""
+
+
+def _unexplained(reserved: bool) -> Finding:
+    if reserved:
+        raise CannotTell("the known rules do not explain this boot, so they tell nothing of a next")
+    return Finding(
+        Answer.PROBLEM,
+        "this boot reserved nothing, for a reason that is not KASLR",
+        _WHY + " By the rules of KASLR and of the reservation, this boot should have got it.",
+        "See what the check of the reservation says: kexecwatchctl check --explain",
+    )
+
+
+def _counted(seen: Outlook) -> Finding:
+    odds = seen.odds
+    facts: dict[str, Fact] = {
+        "kernel": seen.release,
+        "places": odds.places,
+        "failing_at_least": odds.least,
+        "failing_at_most": odds.most,
+        "exact": not seen.estimate and odds.least == odds.most,
+    }
+    about = f" This is an estimate: {seen.estimate}." if seen.estimate else ""
+    if not odds.most:
+        return _none_found(seen, facts)
+    usual = 2 * odds.most > odds.places
+    answer = Answer.PROBLEM if usual or not seen.reserved else Answer.WARNING
+    return Finding(
+        answer,
+        _summary(seen, odds),
+        f"{_WHY} Of the {odds.places} places that KASLR has for {seen.release} on this machine,"
+        f" {_count(odds)} leave no room for what crashkernel= asks for.{about} {_what_fits(seen)}",
+        _remedy(seen),
+        facts,
+    )
+
+
+def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
+    if not seen.estimate:
+        places = f"the {seen.odds.places} places that KASLR has for {seen.release}"
+        return Finding(Answer.OK, f"yes, from each of {places}", _WHY, facts=facts)
+    if seen.reserved:
+        return Finding(
+            Answer.CANNOT_TELL,
+            f"{seen.estimate}; but not more than about {_ratio(_at_most(seen))} boots fail",
+            f"{_WHY} As long as the kernel lies elsewhere than what this boot reserved, that"
+            " memory can be reserved again.",
+            facts=facts,
+        )
+    return Finding(
+        Answer.PROBLEM,
+        f"this boot reserved nothing, and how often that happens is not known: {seen.estimate}",
+        _WHY,
+        f"Boot again, and ask for less below 4 GiB, {_IN_THE_LOADER}: crashkernel=SIZE,high"
+        " crashkernel=128M,low",
+        facts,
+    )
+
+
+def _summary(seen: Outlook, odds: Odds) -> str:
+    start = "" if seen.reserved else "this boot reserved nothing; "
+    about = "about " if seen.estimate or odds.least < odds.most else ""
+    if odds.most == odds.places:
+        return f"{start}no: there is no room, wherever KASLR puts the kernel"
+    return (
+        f"{start}{about}{_ratio(odds)} boots will reserve nothing, for where KASLR puts the kernel"
+    )
+
+
+def _ratio(odds: Odds) -> str:
+    """1 in 230."""
+    ratio = odds.places / max(odds.most, 1)
+    return f"1 in {ratio:.0f}" if ratio >= 10 else f"1 in {ratio:.2g}"
+
+
+def _count(odds: Odds) -> str:
+    return f"{odds.most}" if odds.least == odds.most else f"{odds.least} to {odds.most}"
+
+
+def _at_most(seen: Outlook) -> Odds:
+    """As many places as are in the way of what this boot reserved."""
+    near = RangeSet.of(*((max(r.start - seen.kernel + 1, 0), r.end) for r in seen.reserved))
+    count = seen.model.slots.within(near)
+    return Odds(seen.model.slots.count, 0, count)
+
+
+def _what_fits(seen: Outlook) -> str:
+    size = largest_size(seen.model, seen.request.size)
+    low = largest_low(seen.model, seen.request.size, LOW_MAX)
+    sizes = [f"up to {human(size)} in all"] if size else []
+    sizes += [f"up to {human(low)} below 4 GiB beside the rest above"] if low else []
+    return f"What fits from all of them: {' or '.join(sizes) or 'nothing'}."
+
+
+def _remedy(seen: Outlook) -> str:
+    better = remedy(seen.model, seen.request)
+    if better:
+        return f"Boot with {_setting(better)}, {_IN_THE_LOADER}."
+    size = largest_size(seen.model, seen.request.size)
+    if size:
+        return (
+            f"Boot with crashkernel={size // MIB}M, {_IN_THE_LOADER}, if that is enough for the"
+            " capture kernel."
+        )
+    if seen.model.without_kaslr(seen.request):
+        return (
+            f"Boot with nokaslr, {_IN_THE_LOADER}: where the kernel lies then, there is room. It"
+            " takes away a protection against attacks on the kernel."
+        )
+    return f"Ask for less {_IN_THE_LOADER}: this machine has no room for so much."
+
+
+def _setting(request: Request) -> str:
+    sizes = {"high": request.size, "low": request.low or 0, "cma": request.cma}
+    return " ".join(
+        f"crashkernel={-(-size // MIB)}M,{kind}" for kind, size in sizes.items() if size
+    )
+
+
+CHECK = Check(
+    name="next-boot",
+    question="Will the next boot reserve it again?",
+    look=look,
+    answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
+    cheap=False,
+    files=(
+        "proc/cmdline",
+        "proc/cpuinfo",
+        "proc/meminfo",
+        "proc/sys/kernel/osrelease",
+        "proc/config.gz",
+        "boot/config-*",
+        "usr/lib/modules/*/config",
+    ),
+    addresses=(
+        "proc/iomem",
+        "sys/kernel/boot_params/data",
+        "sys/kernel/boot_params/setup_data/*/type",
+        "sys/kernel/boot_params/setup_data/*/data",
+        "sys/firmware/acpi/tables/SRAT",
+    ),
+    asks=(RUNNING_KERNEL, BOOT_LOG),
+)
