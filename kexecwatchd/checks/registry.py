@@ -13,17 +13,21 @@ from kexecwatchd.checks import (
     images,
     initrd,
     lockdown,
+    next_boot,
     paging_levels,
     panic,
     permission,
     read_back,
     removable_memory,
+    reservation,
     rivals,
 )
 from kexecwatchd.checks.check import Check
 
 CHECKS: tuple[Check, ...] = (
     images.CHECK,
+    reservation.CHECK,
+    next_boot.CHECK,
     permission.CHECK,
     lockdown.CHECK,
     image_files.CHECK,
