@@ -120,6 +120,9 @@ def test_its_rounds_say_what_kexecwatchctl_check_says(guest: Guest, figures: Fig
     with guest("6.12") as watched:
         vm = watched.vm
         watched.configure(crash="ensure", reboot="follow")
+        # So that the question for the dump's place is a question here.
+        vm.put("/etc/default/kdump-tools", b"KDUMP_COREDIR=/home/crash\n")
+        vm.run("mkdir -p /home/crash")
         watched.start()
         watched.wait_state("crash", "current")
         told = {c["name"]: _said(c) for c in watched.verify()["checks"]}
