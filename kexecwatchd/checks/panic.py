@@ -3,7 +3,7 @@
 
 Sources: Documentation/admin-guide/sysctl/kernel.rst and kernel-parameters.txt; panic() in
 kernel/panic.c; kexec_should_crash() in kernel/crash_core.c; kgdb_panic() in
-kernel/debug/debug_core.c (the last two the same in 6.1 and 6.12).
+kernel/debug/debug_core.c (that one read in 6.1 and 6.12, not seen: Debian's kernels have no kgdb).
 
 kernel.panic only matters after the crash image was tried. Lockups, hung tasks, warnings and unknown
 NMIs do not panic by default, which is a choice and no fault; the explanation names the settings.
