@@ -21,7 +21,7 @@ from kexecwatchd.checks import shellvars
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.checks.shellvars import NotPlain
-from kexecwatchd.kernel import meminfo
+from kexecwatchd.kernel import meminfo, mounts
 from kexecwatchd.sizes import human
 
 _DEBIAN = "etc/default/kdump-tools"
@@ -61,7 +61,7 @@ def _look(host: Host) -> Space | None:
     while not place.exists() and place != host.root:
         place = place.parent
     told = os.statvfs(place)
-    return Space(told.f_bavail * told.f_frsize, bool(told.f_flag & os.ST_RDONLY))
+    return Space(told.f_bavail * told.f_frsize, mounts.is_read_only(place))
 
 
 SPACE: Source[Space | None] = Source("dump-space", Space | None, _look)
