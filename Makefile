@@ -23,8 +23,8 @@ DATA := \
 	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
 	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf
-LIBRARIES := python3-dbus-fast python3-pydantic python3-pyudev python3-sdnotify python3-systemd, \
-	as new as in Debian 13
+LIBRARIES := python3-dbus-fast python3-lz4 python3-pydantic python3-pyudev python3-sdnotify \
+	python3-systemd python3-zstandard, as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:

@@ -59,7 +59,7 @@ def test_an_unknown_check_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "nonsense", "--root", str(tmp_path)]) == ExitCode.USAGE
-    assert "there are: images, permission" in capsys.readouterr().err
+    assert "there are: images, reservation" in capsys.readouterr().err
 
 
 def test_a_missing_directory_is_an_error(

@@ -17,7 +17,7 @@ SUITE = "trixie"
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "util-linux", "kexec-tools",
     "polkitd", "python3", "python3-pyudev", "python3-systemd", "python3-sdnotify",
-    "python3-pydantic", "python3-dbus-fast",
+    "python3-pydantic", "python3-dbus-fast", "python3-zstandard", "python3-lz4",
 )  # fmt: skip
 
 # Everything that costs boot time under emulation and that no scenario looks at. kexec-tools' own
