@@ -13,11 +13,21 @@ from kexecwatchd.checks.udevrules import parse
 
 from .machines import Case, answer_of
 
-# Of a Debian 13 on which kdump-tools 1.10.7 was installed (systemd 257); of the unit all but its
-# comments.
-CAPTURED = Path(__file__).parent / "data/debian-13-kdump-tools"
-DEBIAN = (CAPTURED / "50-kdump-tools.rules").read_text()
-UDEVD = (CAPTURED / "systemd-udevd.service").read_text()
+# What matters of a Debian 13 with kdump-tools 1.10.7 (systemd 257), in our words; scenario 19 asks
+# about the real ones.
+DEBIAN = "".join(
+    f'ACTION=="{action}", SUBSYSTEM=="{subsystem}", PROGRAM="/usr/sbin/kdump-config try-reload"\n'
+    for subsystem, actions in (("memory", "online offline"), ("cpu", "add remove online"))
+    for action in actions.split()
+)
+UDEVD = """[Unit]
+Description=The device manager
+[Service]
+ExecStart=/usr/lib/systemd/systemd-udevd
+SystemCallFilter=@system-service @module @raw-io bpf
+SystemCallFilter=~@clock
+SystemCallErrorNumber=EPERM
+"""
 
 RULES = "usr/lib/udev/rules.d"
 UNIT = "usr/lib/systemd/system/systemd-udevd.service"
