@@ -32,12 +32,15 @@ NOISE = replace(
     SMALL_6_12, packed=64777631, pages=67956736, files=21, buffers=(2 << 20) + (512 << 10)
 )
 TEXT = replace(NOISE, packed=11645415, pages=109899776)
+# With what initramfs-tools made of Debian 13 (MODULES=most) in front of it.
+DEBIAN = Capture(58646528, 44 * MIB, 38088045, 68165632, 1287, 4718592, tmpfs=False)
 
 SEEN = (
     Seen("6.1", SMALL_6_1, 158),
     Seen("6.12", SMALL_6_12, 137),
     Seen("7.3", SMALL_7_3, 158),
     Seen("6.12, 2 CPUs of 4", replace(SMALL_6_12, possible=4, online=2), 141),
+    Seen("6.12, Debian's initrd", DEBIAN, 236),
     Seen("6.12, swiotlb=noforce", replace(SMALL_6_12, bounce=0), 76),
     Seen("6.12, 60 MiB of noise", NOISE, 312),
     Seen("6.12, 60 MiB of noise, ramfs", replace(NOISE, tmpfs=False), 262),
