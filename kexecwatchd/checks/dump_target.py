@@ -138,8 +138,8 @@ def look(host: Host) -> Finding:
     facts: dict[str, Fact] = {
         "path": found.path,
         "free": space.free,
-        "a dump may take": needed,
-        "dump level": found.level,
+        "needed": needed,
+        "dump_level": found.level,
     }
     room = f"{human(space.free)} free in {found.path}"
     if space.read_only or not space.free:

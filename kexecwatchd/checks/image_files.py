@@ -89,10 +89,14 @@ def look(host: Host) -> Finding:
         )
     ]
     facts: dict[str, Fact] = {
-        f"{files.image} image": f"{files.kernel}, {files.initrd or 'no initrd'} ({files.origin})"
+        files.image.value: {
+            "kernel": files.kernel,
+            "initrd": files.initrd or "",
+            "origin": files.origin,
+        }
         for files in chosen
     }
-    facts |= {path: told.size for path, told in seen.items()}
+    facts["sizes"] = {path: told.size for path, told in seen.items()}
     if not troubles:
         images = " and ".join(f"the {files.image} image's" for files in chosen)
         return Finding(Answer.OK, f"yes, {images}", facts=facts)

@@ -32,8 +32,8 @@ def look(host: Host) -> Finding:
     secure = ima.secure_boot(host.root)
     facts: dict[str, Fact] = {
         "lockdown": kexec_state.lockdown(host.root),
-        "secure boot": secure,
-        "IMA": appraisal,
+        "secure_boot": secure,
+        "ima": appraisal,
     }
     if not asked_by and not appraisal:
         return Finding(Answer.OK, "yes: nothing here asks for signatures", facts=facts)

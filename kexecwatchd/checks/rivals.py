@@ -105,8 +105,8 @@ def look(host: Host) -> Finding:
     blocked = [rival for rival in found if rival.in_udev and denied]
     facts: dict[str, Fact] = {
         "rules": [rival.path for rival in found],
-        "rules that cannot work": [rival.path for rival in blocked],
-        "denied system calls": denied,
+        "blocked_rules": [rival.path for rival in blocked],
+        "denied_system_calls": denied,
     }
     if working:
         return _both(host, working, facts) if _covered(host) else _theirs(working, facts)

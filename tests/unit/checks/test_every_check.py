@@ -47,6 +47,10 @@ def test_answer(check: Check, case: Case, tmp_path: Path) -> None:
     if finding.answer in (Answer.PROBLEM, Answer.WARNING):
         assert finding.explanation
         assert finding.remedy
+    for name in finding.facts:
+        assert re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name), (
+            f"{name!r}: for programs, not people"
+        )
     # As JSON, and so over the bus.
     CheckResult(
         name=check.name,

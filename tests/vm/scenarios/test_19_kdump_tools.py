@@ -87,8 +87,8 @@ def test_its_rule_cannot_work_and_check_says_so(debian: Machine, figures: Figure
     told, *others = ask(debian, "rivals", *OTHERS)
     assert told["answer"] == Answer.PROBLEM, told
     assert "kdump-tools means to, and cannot" in told["summary"]
-    assert told["facts"]["rules that cannot work"] == ["/usr/lib/udev/rules.d/50-kdump-tools.rules"]
-    assert told["facts"]["denied system calls"] == ["kexec_load", "kexec_file_load"]
+    assert told["facts"]["blocked_rules"] == ["/usr/lib/udev/rules.d/50-kdump-tools.rules"]
+    assert told["facts"]["denied_system_calls"] == ["kexec_load", "kexec_file_load"]
 
     # And nothing else that stands in the way of dumps elsewhere is said of a plain Debian.
     assert {other["answer"] for other in others} == {Answer.OK}, others
