@@ -19,6 +19,7 @@ from kexecwatchd.report import CheckResult
 
 from .machines import Case, answer_of
 
+README = Path(__file__).parents[3] / "README.md"
 ADDRESS = re.compile(r"0x[0-9a-f]{5,}|\b[0-9a-f]{5,}-[0-9a-f]{5,}\b")
 
 
@@ -80,3 +81,8 @@ def test_names_and_questions() -> None:
     for check in CHECKS:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", check.name)
         assert check.question.endswith("?")
+
+
+def test_the_readme_lists_them_all() -> None:
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+\?) \|$", README.read_text(), re.MULTILINE)
+    assert rows == [(check.name, check.question) for check in CHECKS]
