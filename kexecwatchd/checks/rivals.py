@@ -15,11 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kexecwatchd.checks import udevrules, units
+from kexecwatchd.checks import daemon, udevrules, units
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
-from kexecwatchd.checks.host import CannotTell, Host, Source
+from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.udevrules import Command, RuleFile
-from kexecwatchd.model import Mode
+from kexecwatchd.kernel import kexec_state
+from kexecwatchd.model import ImageName
 
 _UDEVD = "systemd-udevd.service"
 _CALLS = ("kexec_load", "kexec_file_load")
@@ -33,14 +34,6 @@ _LOADERS = frozenset({"kdump-config", "kdumpctl", "kexec", "kdump-udev-throttler
 _LOADER_PATH = re.compile(r"/kdump/load[\w-]*\.sh$")
 _STARTS = frozenset({"start", "restart", "try-restart", "reload", "reload-or-restart"})
 _OURS = "kexecwatchd"
-
-# Whether the kernel was built to follow memory hotplug by itself. No file to collect: reading it
-# takes the kexec lock (see kernel/kexec_state.py).
-OWN_UPDATE: Source[bool] = Source(
-    "crash-hotplug",
-    bool,
-    lambda host: host.path("sys/devices/system/memory/crash_hotplug").exists(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +86,12 @@ def look(host: Host) -> Finding:
     if not any(host.path(directory).is_dir() for directory in udevrules.DIRECTORIES):
         raise CannotTell("there is no directory of udev rules")
     found = rivals(udevrules.read(host.root))
+    tended = daemon.tends(host, ImageName.CRASH)
     if not found:
         return Finding(
             Answer.OK,
             "no: no udev rule of another tool does",
-            "" if _covered(host) else "Nor is kexecwatchd told to: [crash] of kexecwatchd.toml.",
+            "" if tended else "Nor does kexecwatchd: see [crash] of kexecwatchd.toml.",
             facts={"rules": []},
         )
     denied = _denied(host) if any(rival.in_udev for rival in found) else []
@@ -109,8 +103,8 @@ def look(host: Host) -> Finding:
         "denied_system_calls": denied,
     }
     if working:
-        return _both(host, working, facts) if _covered(host) else _theirs(working, facts)
-    return _broken(host, blocked, denied, facts)
+        return _both(working, facts) if tended else _theirs(working, facts)
+    return _broken(host, blocked, denied, facts, tended=tended)
 
 
 def _denied(host: Host) -> list[str]:
@@ -118,14 +112,6 @@ def _denied(host: Host) -> list[str]:
     if filters is None:
         raise CannotTell(f"there is no {_UDEVD}, so what the rules' programs may do is not known")
     return [call for call in _CALLS if not units.permits_kexec(filters, call)]
-
-
-def _covered(host: Host) -> bool:
-    """kexecwatchd itself keeps the crash image right."""
-    config = host.config
-    return config is not None and (
-        config.crash.mode in (Mode.ENSURE, Mode.FOLLOW) and config.crash.files is not None
-    )
 
 
 def _theirs(working: list[Rival], facts: dict[str, Fact]) -> Finding:
@@ -138,7 +124,7 @@ def _theirs(working: list[Rival], facts: dict[str, Fact]) -> Finding:
     )
 
 
-def _both(host: Host, working: list[Rival], facts: dict[str, Fact]) -> Finding:
+def _both(working: list[Rival], facts: dict[str, Fact]) -> Finding:
     return Finding(
         Answer.WARNING,
         f"{_names(working)} does, and so does kexecwatchd",
@@ -150,7 +136,9 @@ def _both(host: Host, working: list[Rival], facts: dict[str, Fact]) -> Finding:
     )
 
 
-def _broken(host: Host, blocked: list[Rival], denied: list[str], facts: dict[str, Fact]) -> Finding:
+def _broken(
+    host: Host, blocked: list[Rival], denied: list[str], facts: dict[str, Fact], *, tended: bool
+) -> Finding:
     names = _names(blocked)
     why = (
         f"The rule runs its program inside {_UDEVD}, and that service's SystemCallFilter= does not"
@@ -158,7 +146,7 @@ def _broken(host: Host, blocked: list[Rival], denied: list[str], facts: dict[str
     )
     if len(denied) < len(_CALLS):
         why += " The other call is permitted, so it may unload the image and then fail to load one."
-    elif _covered(host):
+    elif tended:
         return Finding(
             Answer.OK,
             f"{names} means to, and cannot; kexecwatchd does",
@@ -173,7 +161,7 @@ def _broken(host: Host, blocked: list[Rival], denied: list[str], facts: dict[str
         f" systemctl edit {_UDEVD}, with the lines [Service] and SystemCallFilter=@reboot, then"
         f" systemctl restart {_UDEVD}."
     )
-    if host.ask(OWN_UPDATE):
+    if kexec_state.updates_itself(host.root):
         return Finding(
             Answer.WARNING,
             f"{names} means to, and cannot: udev's service forbids it; the kernel does part of it",
@@ -212,9 +200,8 @@ CHECK = Check(
     files=(
         *udevrules.FILES,
         *units.files(_UDEVD),
-        "usr/lib/kexecwatchd/kexecwatchd.toml",
-        "etc/kexecwatchd/kexecwatchd.toml",
-        "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
+        *daemon.FILES,
+        "sys/kernel/kexec/crash_elfcorehdr_size",
+        "sys/kernel/crash_elfcorehdr_size",
     ),
-    asks=(OWN_UPDATE,),
 )

@@ -38,6 +38,7 @@ PLAIN: dict[str, str | bytes | None] = {
     f"{RULES}/60-block.rules": 'SUBSYSTEM=="block", PROGRAM="/usr/bin/true"\n',
     UNIT: UDEVD,
 }
+RUNS = {"sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs": "312\n"}
 OURS = '[crash]\nmode = "ensure"\nkernel = "/boot/vmlinuz"\ncmdline = "reset_devices"\n'
 # The shape of what Fedora and SUSE install.
 FEDORA = """SUBSYSTEM=="memory", ACTION=="online", GOTO="reload"
@@ -53,31 +54,33 @@ LABEL="restart"
 PROGRAM="/bin/cat /sys/kernel/kexec_crash_loaded", RESULT!="0", RUN+="/usr/lib/kdump/load-once.sh"
 LABEL="end"
 """
-NO_OWN_UPDATE = {"crash-hotplug": False}
 
 CASES = (
-    Case("plain Debian 13", Answer.PROBLEM, "kdump-tools means to", PLAIN, NO_OWN_UPDATE),
+    Case("plain Debian 13", Answer.PROBLEM, "kdump-tools means to", PLAIN),
     Case(
         "the kernel does part of it",
         Answer.WARNING,
         "the kernel does part",
-        PLAIN,
-        {"crash-hotplug": True},
+        {**PLAIN, "sys/kernel/crash_elfcorehdr_size": "921600\n"},
     ),
-    Case("kexecwatchd does", Answer.OK, "kexecwatchd does", {**PLAIN, TOML: OURS}),
+    Case("kexecwatchd does", Answer.OK, "kexecwatchd does", {**PLAIN, **RUNS, TOML: OURS}),
+    Case(
+        "kexecwatchd would, and does not run",
+        Answer.PROBLEM,
+        "nobody else does",
+        {**PLAIN, TOML: OURS},
+    ),
     Case(
         "kexecwatchd looks only",
         Answer.PROBLEM,
         "nobody else",
-        {**PLAIN, TOML: OURS.replace("ensure", "observe")},
-        NO_OWN_UPDATE,
+        {**PLAIN, **RUNS, TOML: OURS.replace("ensure", "observe")},
     ),
     Case(
         "kexecwatchd has nothing to load",
         Answer.PROBLEM,
         "nobody else",
-        {**PLAIN, TOML: '[crash]\nmode = "follow"\n'},
-        NO_OWN_UPDATE,
+        {**PLAIN, **RUNS, TOML: '[crash]\nmode = "follow"\n'},
     ),
     Case(
         "the filter is opened",
@@ -89,14 +92,13 @@ CASES = (
         "both",
         Answer.WARNING,
         "so does kexecwatchd",
-        {**PLAIN, DROP_IN: "[Service]\nSystemCallFilter=\n", TOML: OURS},
+        {**PLAIN, DROP_IN: "[Service]\nSystemCallFilter=\n", **RUNS, TOML: OURS},
     ),
     Case(
         "half of the filter is opened",
         Answer.PROBLEM,
         "nobody else",
-        {**PLAIN, DROP_IN: "[Service]\nSystemCallFilter=kexec_load\n", TOML: OURS},
-        NO_OWN_UPDATE,
+        {**PLAIN, DROP_IN: "[Service]\nSystemCallFilter=kexec_load\n", **RUNS, TOML: OURS},
     ),
     Case(
         "Fedora hands it over",
@@ -109,7 +111,6 @@ CASES = (
         Answer.PROBLEM,
         "SUSE's kdump means to",
         {"run/udev/rules.d/70-kdump.rules": SUSE, UNIT: UDEVD},
-        NO_OWN_UPDATE,
     ),
     Case(
         "none",
