@@ -54,6 +54,7 @@ CASES = (
          seen("6.99-other", "initramfs-6.99-otherkdump.img")),
     Case("a name that tells nothing", Answer.OK, "yes", files(), seen(initrd="initrd")),
     Case("none configured", Answer.NOT_APPLICABLE, "none"),
+    Case("not looked at", Answer.CANNOT_TELL, "boot-files: it was not collected", files()),
     Case("no initrd", Answer.PROBLEM, "does not exist", files(),
          seen(problem=f"{INITRD}: does not exist", size=0)),
     Case("an empty initrd", Answer.PROBLEM, "is empty", files(), seen(size=0)),

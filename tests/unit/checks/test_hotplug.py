@@ -38,6 +38,7 @@ def features(*, file_load: bool = True, logs: bool = True) -> dict[str, Any]:
 
 
 CASES = (
+    Case("not looked at", Answer.CANNOT_TELL, "kexec-features: it was not collected", V6_12),
     Case(
         "6.12, kexecwatchd runs",
         Answer.OK,

@@ -26,6 +26,7 @@ CASES = (
     Case("locked down", Answer.WARNING, "confidentiality", LOCKED, told(kcore="not permitted")),
     Case("in a container", Answer.WARNING, "(not permitted)", asks=told(kcore="not permitted")),
     Case("no symbols", Answer.WARNING, "/proc/kallsyms (hidden)", asks=told(kallsyms="hidden")),
+    Case("not tried", Answer.CANNOT_TELL, "read-back: it was not collected"),
     Case("no log", Answer.WARNING, "/dev/kmsg (not permitted)", asks=told(kmsg="not permitted")),
 )
 
