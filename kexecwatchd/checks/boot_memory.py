@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.look import LOOK, Look
+from kexecwatchd.checks.sources.look import LOOK, Look
 from kexecwatchd.sizes import human
 
 _X86 = (

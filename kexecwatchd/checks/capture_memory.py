@@ -13,12 +13,12 @@ from pathlib import Path
 
 from kexecwatchd import capturememory
 from kexecwatchd.capturememory import Capture, Estimate
-from kexecwatchd.checks import bootfiles
-from kexecwatchd.checks.bootfiles import KERNELS, BootFiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.initrdgroups import INITRD, capture_files
-from kexecwatchd.checks.reserved import RESERVATION, Reservation
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.bootfiles import KERNELS, BootFiles
+from kexecwatchd.checks.sources.initrdgroups import INITRD, capture_files
+from kexecwatchd.checks.sources.reserved import RESERVATION, Reservation
 from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.cpus import parse_cpu_list
 from kexecwatchd.kernel.initrd_contents import Contents

@@ -17,10 +17,10 @@ import os
 import re
 from dataclasses import dataclass
 
-from kexecwatchd.checks import shellvars
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host, Source
-from kexecwatchd.checks.shellvars import NotPlain
+from kexecwatchd.checks.sources import shellvars
+from kexecwatchd.checks.sources.shellvars import NotPlain
 from kexecwatchd.kernel import meminfo, mounts
 from kexecwatchd.sizes import human
 

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 
 from kexecwatchd.addresses import without_addresses
-from kexecwatchd.checks.bootlog import BOOT_LOG
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host, Source
+from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.kernel import bootlog, elfcorehdr, iomem, kexec_state, pageflags
 from kexecwatchd.kernel.kcore import Kcore
 from kexecwatchd.model import MemoryMap

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecwatchd.checks import daemon
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.checks.sources import daemon
 from kexecwatchd.kernel import kallsyms, kexec_state, meminfo
 from kexecwatchd.model import ImageName
 

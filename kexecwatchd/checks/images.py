@@ -8,10 +8,10 @@ go; "kexec/memory_hotplug: Prevent removal and accidental use" (March 2020) tell
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.host import Host
-from kexecwatchd.checks.look import LOOK, Judged, Look
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.look import LOOK, Judged, Look
 from kexecwatchd.model import ImageName, Mode, State
 
 _ANSWERS = {

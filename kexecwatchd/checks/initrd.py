@@ -9,11 +9,11 @@ loaded, and unpacked (do_populate_rootfs() in init/initramfs.c).
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.initrdgroups import INITRD, capture_files
-from kexecwatchd.checks.reserved import RESERVATION
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.initrdgroups import INITRD, capture_files
+from kexecwatchd.checks.sources.reserved import RESERVATION
 from kexecwatchd.kernel.initrd_contents import Contents
 from kexecwatchd.sizes import human
 

@@ -11,9 +11,9 @@ it, under lockdown=confidentiality.
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.kernel import ima, kconfig, kexec_state
 from kexecwatchd.kernel.bootimage import BootImage
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kexecwatchd.checks.bootlog import BOOT_LOG
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.runningkernel import RUNNING_KERNEL
+from kexecwatchd.checks.sources.bootlog import BOOT_LOG
+from kexecwatchd.checks.sources.runningkernel import RUNNING_KERNEL
 from kexecwatchd.crashplace import LOW_MAX
 from kexecwatchd.kernel import (
     boot_params,

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecwatchd.checks import bootfiles
-from kexecwatchd.checks.bootfiles import KERNELS, BootFiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host, Source
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.bootfiles import KERNELS, BootFiles
 from kexecwatchd.kernel import iomem, kexec_state
 from kexecwatchd.kernel.bootimage import FOUR_LEVEL_END, BootImage
 from kexecwatchd.model import ImageName

@@ -11,9 +11,9 @@ NMIs do not panic by default, which is a choice and no fault; the explanation na
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.model import ImageName
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from kexecwatchd.checks import (
+    boot_files,
     boot_memory,
     capture_memory,
     dump_target,
     first_megabyte,
     hotplug,
-    image_files,
     images,
     initrd,
     lockdown,
@@ -30,7 +30,7 @@ CHECKS: tuple[Check, ...] = (
     next_boot.CHECK,
     permission.CHECK,
     lockdown.CHECK,
-    image_files.CHECK,
+    boot_files.CHECK,
     capture_memory.CHECK,
     initrd.CHECK,
     first_megabyte.CHECK,

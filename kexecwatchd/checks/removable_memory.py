@@ -8,10 +8,10 @@ removal and accidental use" (March 2020).
 
 from __future__ import annotations
 
-from kexecwatchd.checks import daemon
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.look import LOOK, Look
+from kexecwatchd.checks.sources import daemon
+from kexecwatchd.checks.sources.look import LOOK, Look
 from kexecwatchd.model import ImageName, WhenUnsafe
 from kexecwatchd.sizes import human
 

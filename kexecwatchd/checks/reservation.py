@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kexecwatchd.checks.bootlog import BOOT_LOG
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.crashplace import LOW_MAX
 from kexecwatchd.kernel import bootlog, crashkernel, iomem, kexec_state
 from kexecwatchd.kernel.crashkernel import BadCrashkernel, Request

@@ -15,10 +15,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kexecwatchd.checks import daemon, udevrules, units
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.udevrules import Command, RuleFile
+from kexecwatchd.checks.sources import daemon, udevrules, units
+from kexecwatchd.checks.sources.udevrules import Command, RuleFile
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.model import ImageName
 

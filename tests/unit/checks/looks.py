@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What checks/look.py tells of a machine; cases say what is different."""
+"""What checks/sources/look.py tells of a machine; cases say what is different."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kexecwatchd.checks.look import LOOK
+from kexecwatchd.checks.sources.look import LOOK
 
 
 def judged(image: str, state: str, reason: str = "", *, loaded: bool = True) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kexecwatchd.checks.boot_files import CHECK, SEEN
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.host import Host
-from kexecwatchd.checks.image_files import CHECK, SEEN
 from tests.unit.kernel.trees import populate
 
 from .machines import RELEASE, Case, answer_of

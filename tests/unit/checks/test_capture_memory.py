@@ -12,7 +12,7 @@ import pytest
 from kexecwatchd.checks.capture_memory import CHECK
 from kexecwatchd.checks.check import Answer, Finding
 from kexecwatchd.checks.host import Host
-from kexecwatchd.checks.reserved import RESERVATION, Reservation
+from kexecwatchd.checks.sources.reserved import RESERVATION, Reservation
 from kexecwatchd.kernel.bootimage import BootImage
 from tests.unit.kernel.trees import populate
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from kexecwatchd.checks.bootlog import BOOT_LOG
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.first_megabyte import CHECK, FIRST_MEGABYTE, FirstMegabyte
 from kexecwatchd.checks.host import Host
+from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from tests.unit.kernel.trees import DATA, crash_header, kcore, populate
 
 from .machines import Case, answer_of

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.initrd import CHECK
-from kexecwatchd.checks.initrdgroups import INITRD, group
-from kexecwatchd.checks.reserved import Reservation
+from kexecwatchd.checks.sources.initrdgroups import INITRD, group
+from kexecwatchd.checks.sources.reserved import Reservation
 from kexecwatchd.kernel.initrd_contents import Contents
 from tests.unit.kernel.test_initrd import cpio
 from tests.unit.kernel.trees import populate

@@ -19,7 +19,7 @@ from kexecwatchd.checks import next_boot
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.doctor import examine
 from kexecwatchd.checks.host import Host
-from kexecwatchd.checks.runningkernel import RUNNING_KERNEL, RunningKernel
+from kexecwatchd.checks.sources.runningkernel import RUNNING_KERNEL, RunningKernel
 from kexecwatchd.odds import Boot
 from tests.unit.core.test_odds import (
     GIB,

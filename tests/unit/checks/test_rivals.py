@@ -9,7 +9,7 @@ import pytest
 
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.rivals import CHECK, rivals
-from kexecwatchd.checks.udevrules import parse
+from kexecwatchd.checks.sources.udevrules import parse
 
 from .machines import Case, answer_of
 

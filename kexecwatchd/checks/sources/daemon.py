@@ -7,8 +7,8 @@ the bus, that works on a collected machine, too.
 
 from __future__ import annotations
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.host import Host
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.model import ImageName, Mode
 
 _GROUP = "sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs"

@@ -12,7 +12,7 @@ import pytest
 
 from kexecwatchd import bootmemory, ledger
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.look import LOOK, Look
+from kexecwatchd.checks.sources.look import LOOK, Look
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_ON_CRASH
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import PlacedBy, Placement, Segment

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from kexecwatchd.checks import bootfiles
 from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.kernel import initrd_contents
 from kexecwatchd.kernel.initrd import BadInitrd
 from kexecwatchd.kernel.initrd_contents import CannotUnpack, Contents

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.checks.udevrules import Command, parse, read
+from kexecwatchd.checks.sources.udevrules import Command, parse, read
 from tests.unit.kernel.trees import populate
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd.checks.bootlog import BOOT_LOG, without_addresses
 from kexecwatchd.checks.host import Host
+from kexecwatchd.checks.sources.bootlog import BOOT_LOG, without_addresses
 from tests.unit.kernel.trees import populate
 
 

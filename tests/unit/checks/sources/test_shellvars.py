@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.checks.shellvars import NotPlain, parse, value
+from kexecwatchd.checks.sources.shellvars import NotPlain, parse, value
 
 _SH = shutil.which("sh") or "/bin/sh"
 

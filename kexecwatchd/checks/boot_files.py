@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexecwatchd import trusted
-from kexecwatchd.checks import bootfiles
-from kexecwatchd.checks.bootfiles import BootFiles
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.bootfiles import BootFiles
 from kexecwatchd.kernel import acpi_memory
 from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, BootImage
 from kexecwatchd.model import ImageName

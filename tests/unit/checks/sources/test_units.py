@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.checks.units import assignments, files, permits_kexec
+from kexecwatchd.checks.sources.units import assignments, files, permits_kexec
 from tests.unit.kernel.trees import populate
 
 UNIT = "foo-bar.service"
