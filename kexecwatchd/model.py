@@ -103,6 +103,12 @@ class MemoryMap:
     resources: tuple[Range, ...] = ()
     driver_managed: RangeSet = field(default_factory=RangeSet)
 
+    @property
+    def crash_region(self) -> Range | None:
+        """The one that a crash image is loaded into (crashk_res); a low one beside it, which is
+        for DMA (crashk_low_res), is always below."""
+        return max(self.crash_regions, default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

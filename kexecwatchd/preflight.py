@@ -131,11 +131,11 @@ def _check_paging(paths: ImageFiles, image: ImageName, boot: BootImage, seen: Ob
 
 def _check_room(boot: BootImage, initrd_fd: int | None, seen: Observation) -> None:
     """All segments go into one reserved region; what surely does not fit is refused."""
-    regions = seen.map.crash_regions if seen.map else ()
-    room = max((r.size for r in regions), default=0)
+    region = seen.map.crash_region if seen.map else None
+    room = region.size if region else 0
     needed = boot.memory_size + (os.fstat(initrd_fd).st_size if initrd_fd is not None else 0)
     if needed > room:
         raise Refused(
-            f"kernel and initrd take {human(needed)}, the largest reserved region has"
+            f"kernel and initrd take {human(needed)}, the region reserved for them has"
             f" {human(room)}: boot with a larger crashkernel="
         )

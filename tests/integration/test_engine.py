@@ -635,7 +635,7 @@ async def test_a_reservation_that_is_too_small(world: Making) -> None:
     w.kernel.add_dimm()
     await w.run(600)
     assert w.crash().state is State.CURRENT
-    assert "largest reserved region" in w.crash().degraded
+    assert "the region reserved for them" in w.crash().degraded
     assert len(w.kernel.calls) == 1
 
 
@@ -646,7 +646,7 @@ async def test_a_reservation_that_is_too_small_from_the_start(world: Making) -> 
     await w.run(3600)
     assert not w.kernel.calls
     assert w.crash().state is State.FAILED
-    assert "largest reserved region" in w.crash().reason
+    assert "the region reserved for them" in w.crash().reason
     assert len([line for line in w.journal if "reserved region" in line]) <= 2
 
 

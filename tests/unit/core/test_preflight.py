@@ -211,8 +211,9 @@ def test_an_unsigned_kernel_under_lockdown(kernel: FakeKernel, lockdown: str, go
 
 
 def with_room(size: int) -> object:
-    region = RangeSet.of((1 << 28, (1 << 28) + size))
-    return MemoryMap(gib(*range(8)), crash_regions=region)
+    """In the region above 4 GiB; the one below, larger here, is not for the image."""
+    regions = RangeSet.of((1 << 28, 3 << 28), (1 << 32, (1 << 32) + size))
+    return MemoryMap(gib(*range(8)), crash_regions=regions)
 
 
 @pytest.mark.parametrize(("spare", "good"), [(0, True), (-1, False)])
