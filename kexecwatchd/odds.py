@@ -15,6 +15,7 @@ from kexecwatchd.crashplace import LOW_MAX, Reserved, failing, reserve
 from kexecwatchd.kaslr import Image, Slots
 from kexecwatchd.kernel import firmware_map
 from kexecwatchd.kernel.boot_params import BootParams
+from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.crashkernel import Request
 from kexecwatchd.kernel.kernel_size import KernelSize
 from kexecwatchd.kernel.memparse import memparse, words
@@ -36,13 +37,13 @@ LEAST_LOW = _SWIOTLB + _BESIDE_SWIOTLB
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What a machine's boots have in common. `unpacked`: what the kernel file unpacks to; `cma`:
-    CMA in bytes."""
+    """What a machine's boots have in common. `file`: what the kernel's header says, which is not
+    in `params` where the EFI stub made them; `cma`: CMA in bytes."""
 
     params: BootParams
     cmdline: str
     kernel: KernelSize
-    unpacked: int
+    file: BootImage
     immovable: tuple[Range, ...] = ()
     la57: bool = False
     cma: int = 0
@@ -115,10 +116,10 @@ class Model:
 
 def model(boot: Boot) -> Model:
     """Raises firmware_map.BadFirmwareMap."""
-    params = boot.params
-    output = max(_align(params.loaded, params.alignment), params.preferred_address)
-    size = _align(max(boot.unpacked, boot.kernel.most), _KERNEL_ALIGN)
-    image = Image(output, size, params.init_size, params.alignment)
+    params, file = boot.params, boot.file
+    output = max(_align(params.loaded, file.alignment), file.preferred_address)
+    size = _align(max(file.unpacked_size, boot.kernel.most), _KERNEL_ALIGN)
+    image = Image(output, size, file.memory_size, file.alignment)
     avoid = [r for r in (params.initrd, params.setup_data) if r]
     if params.cmdline:
         avoid.append(Range(params.cmdline, params.cmdline + len(boot.cmdline) + 1))

@@ -129,7 +129,7 @@ def outlook(host: Host, params: BootParams, request: Request, reserved: RangeSet
         params,
         host.cmdline,
         running.size,
-        running.unpacked,
+        running.file,
         immovable=_immovable(host),
         la57=kexec_state.la57(host.root),
         cma=meminfo.amounts(host.root).get("CmaTotal", 0),

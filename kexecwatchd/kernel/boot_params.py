@@ -29,6 +29,9 @@ class BootParams:
     file, before it unpacked itself. `setup_data`: the place of the first node, None without any;
     `unplaced`: how many more there are, whose places the kernel does not show. `randomised`: the
     kernel's own place was chosen by KASLR. `efi`, `kexec`: who started it.
+
+    The kernel's own header is left out: the EFI stub makes boot_params without most of it (seen on
+    6.12), so the kernel file is to be asked.
     """
 
     entries: tuple[Entry, ...]
@@ -36,9 +39,6 @@ class BootParams:
     initrd: Range | None
     cmdline: int
     loaded: int
-    init_size: int
-    alignment: int
-    preferred_address: int
     setup_data: Range | None
     unplaced: int
     randomised: bool
@@ -82,9 +82,6 @@ def parse(data: bytes, more: bytes = b"", setup_data: list[int] | None = None) -
         initrd=Range(initrd, initrd + size) if initrd and size else None,
         cmdline=wide(0x228, 0x0C8),
         loaded=number(0x214),
-        init_size=number(0x260),
-        alignment=number(0x230),
-        preferred_address=number(0x258, "<Q"),
         setup_data=Range(first, first + _SETUP_DATA_HEADER + lengths[0])
         if first and lengths
         else None,

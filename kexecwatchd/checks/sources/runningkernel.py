@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.kernel import bootimage, kernel_size
-from kexecwatchd.kernel.bootimage import BadImage
+from kexecwatchd.kernel.bootimage import BadImage, BootImage
 from kexecwatchd.kernel.kernel_size import KernelSize
 
 # Where distributions keep it; {} is the release.
@@ -17,17 +17,17 @@ _PLACES = ("boot/vmlinuz-{}", "usr/lib/modules/{}/vmlinuz")
 
 @dataclass(frozen=True, slots=True)
 class RunningKernel:
-    """`size`: what it takes. `unpacked`: bytes that its file unpacks to, relocations included."""
+    """`size`: what it takes. `file`: what its file's header says; x86, and complete."""
 
     size: KernelSize
-    unpacked: int
+    file: BootImage
 
 
 def _look(host: Host) -> RunningKernel:
-    return RunningKernel(kernel_size.read(host.root), _unpacked(host))
+    return RunningKernel(kernel_size.read(host.root), _file(host))
 
 
-def _unpacked(host: Host) -> int:
+def _file(host: Host) -> BootImage:
     places = [place.format(host.release) for place in _PLACES]
     for place in places:
         try:
@@ -41,7 +41,7 @@ def _unpacked(host: Host) -> int:
         finally:
             os.close(fd)
         if image.release in ("", host.release) and image.unpacked_size:
-            return image.unpacked_size
+            return image
         raise CannotTell(f"/{place} is not the kernel that runs, or does not say its size")
     raise CannotTell(f"the running kernel's file is in none of /{', /'.join(places)}")
 

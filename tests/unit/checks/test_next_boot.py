@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.sources.runningkernel import RUNNING_KERNEL, RunningKernel
 from kexecwatchd.odds import Boot
 from tests.unit.core.test_odds import (
+    FILE,
     GIB,
     MIB,
     NO_ROOM,
     ONE_PIECE,
     ONE_ROOM_OF_320,
     SIZE,
-    UNPACKED,
     Pieces,
     machine,
 )
@@ -40,7 +41,7 @@ from tests.unit.kernel.trees import DATA, populate
 from .machines import RELEASE, Case, answer_of, host_of
 
 LOG = "Linux version 6.12"
-KERNEL = {"size": {"least": SIZE.least, "most": SIZE.most}, "unpacked": UNPACKED}
+KERNEL = asdict(RunningKernel(SIZE, FILE))
 BOOT_PARAMS = "sys/kernel/boot_params/data"
 
 
@@ -56,8 +57,6 @@ def raw(boot: Boot, fields: Mapping[int, bytes]) -> bytes:
         0x214: struct.pack("<I", boot.params.loaded),
         0x218: struct.pack("<II", initrd.start, initrd.size) if initrd else b"",
         0x228: struct.pack("<I", boot.params.cmdline),
-        0x230: struct.pack("<I", boot.params.alignment),
-        0x258: struct.pack("<QI", boot.params.preferred_address, boot.params.init_size),
     }
     return params(given | dict(fields), bytes(page))
 
@@ -102,14 +101,12 @@ TOP = (130 * 1024 - 16 - 2048, 130 * 1024 - 16)
 IN_ONE_PIECE = ((1712, 1968), TOP)
 IN_THE_ROOM = ((528, 784), TOP)
 
-CAPTURED = DATA / "kaslr-6.12"
 
-
-def captured() -> dict[str, bytes]:
+def captured(name: str) -> dict[str, bytes]:
+    """What a lab guest showed."""
+    root = DATA / name
     return {
-        str(path.relative_to(CAPTURED)): path.read_bytes()
-        for path in CAPTURED.rglob("*")
-        if path.is_file()
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
     }
 
 
@@ -170,7 +167,10 @@ CASES = (
     case("arm64", Answer.CANNOT_TELL, "only the rules of x86-64",
          files={"proc/sys/kernel/arch": "aarch64\n"}),
     case("no boot_params", Answer.CANNOT_TELL, "boot_params", files={BOOT_PARAMS: None}),
-    Case("a lab guest, 6.12", Answer.WARNING, "1 in 4.5 boots will reserve nothing", captured(),
+    Case("a lab guest, 6.12", Answer.WARNING, "1 in 4.5 boots will reserve nothing",
+         captured("kaslr-6.12"), {"running-kernel": KERNEL, "boot-log": [LOG]}),
+    Case("a lab guest, 6.12, started by EFI firmware", Answer.CANNOT_TELL,
+         "not more than about 1 in 2.8", captured("efi-6.12"),
          {"running-kernel": KERNEL, "boot-log": [LOG]}),
 )  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_running_kernel(tmp_path: Path) -> None:
         0x230: struct.pack("<I", 1 << 21), 0x236: b"\x7f\0", 0x238: struct.pack("<I", 2047),
         0x248: struct.pack("<II", 0x100, 0x80), 0x260: struct.pack("<I", 1 << 26),
         0x310: RELEASE.encode() + b"\0", 0x1F1: b"\x04", 0x1F4: struct.pack("<I", 0x10),
-        0xA00 + 0x100 + 0x7C: struct.pack("<I", UNPACKED),
+        0xA00 + 0x100 + 0x7C: struct.pack("<I", FILE.unpacked_size),
     }.items():  # fmt: skip
         image[offset : offset + len(value)] = value
     symbols = "ffffffff83600000 T _text\nffffffff86200000 B __brk_base\nffffffff86230000 B _end\n"
@@ -212,7 +212,8 @@ def test_running_kernel(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=f"is in none of /boot/vmlinuz-{re.escape(RELEASE)}"):
         Host(tmp_path).ask(RUNNING_KERNEL)
     populate(tmp_path, {f"usr/lib/modules/{RELEASE}/vmlinuz": bytes(image)})
-    assert Host(tmp_path).ask(RUNNING_KERNEL) == RunningKernel(SIZE, UNPACKED)
+    found = Host(tmp_path).ask(RUNNING_KERNEL)
+    assert (found.size, found.file.unpacked_size) == (SIZE, FILE.unpacked_size)
     populate(tmp_path, {f"boot/vmlinuz-{RELEASE}": bytes(image).replace(b"6.12", b"6.13")})
     with pytest.raises(Exception, match="is not the kernel that runs"):
         Host(tmp_path).ask(RUNNING_KERNEL)

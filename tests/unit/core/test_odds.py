@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kexecwatchd.kernel.boot_params import BootParams
+from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.crashkernel import Request
 from kexecwatchd.kernel.firmware_map import BadFirmwareMap, Entry
 from kexecwatchd.kernel.kernel_size import KernelSize
@@ -17,8 +18,17 @@ from kexecwatchd.ranges import Range, RangeSet
 
 MIB, GIB = 1 << 20, 1 << 30
 
-# Debian's 6.12: what it takes, and what its file unpacks to.
-SIZE, UNPACKED = KernelSize(0x2C01000, 0x2C30000), 57646880
+# Debian's 6.12: what it takes, and what its file says.
+SIZE = KernelSize(0x2C01000, 0x2C30000)
+FILE = BootImage(
+    cmdline_size=2047,
+    five_level=True,
+    memory_size=0x37EE000,
+    signed=True,
+    alignment=0x200000,
+    preferred_address=0x1000000,
+    unpacked_size=57646880,
+)
 
 Pieces = tuple[tuple[int, int], ...]
 
@@ -37,16 +47,13 @@ def machine(pieces: Pieces, high: int = 126 * GIB, initrd: int = 80, cmdline: st
         initrd=Range(top - initrd * MIB, top) if initrd else None,
         cmdline=0x8B000,
         loaded=0x1000000,
-        init_size=0x37EE000,
-        alignment=0x200000,
-        preferred_address=0x1000000,
         setup_data=None,
         unplaced=0,
         randomised=True,
         efi=False,
         kexec=False,
     )
-    return Boot(params, cmdline, SIZE, UNPACKED)
+    return Boot(params, cmdline, SIZE, FILE)
 
 
 #: 128 GiB as in the thread. Firmware's tables and option ROMs cut the memory below 4 GiB.
@@ -155,7 +162,7 @@ class TestWhatIsTaken:
 
     def test_a_kernel_in_the_way_by_a_page(self) -> None:
         """The brk area ends the kernel, and only some of it is kept: the count has two ends."""
-        exact = Boot(machine(((1, 560),), high=0, initrd=0).params, "ro", SIZE, UNPACKED)
+        exact = Boot(machine(((1, 560),), high=0, initrd=0).params, "ro", SIZE, FILE)
         rough = replace(exact, kernel=KernelSize(SIZE.least, SIZE.least + 4 * MIB))
         one, other = (model(boot).odds(Request(256 * MIB)) for boot in (exact, rough))
         assert one.least <= other.least < other.most
