@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kexecwatchd.checks import rivals
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
-from kexecwatchd.checks.sources import daemon
+from kexecwatchd.checks.sources import bootfiles, daemon
 from kexecwatchd.kernel import kallsyms, kexec_state, meminfo
 from kexecwatchd.model import ImageName
 
@@ -56,6 +57,8 @@ def look(host: Host) -> Finding:
         return Finding(
             Answer.NOT_APPLICABLE, "this kernel has no memory hotplug: memory stays as it is"
         )
+    if not bootfiles.has_crash_image(host):
+        return Finding(Answer.NOT_APPLICABLE, "no crash image is loaded, nor is one configured")
     features = host.ask(FEATURES)
     updates = kexec_state.updates_itself(host.root)
     watched = daemon.tends(host, ImageName.CRASH)
@@ -66,6 +69,12 @@ def look(host: Host) -> Finding:
         "cma": int(meminfo.has_cma(host.root)),
         "kexecwatchd": int(watched),
     }
+    if watched and features.kexec_file_load:
+        also = ", beside what the kernel does itself" if updates else ""
+        return Finding(Answer.OK, f"yes: kexecwatchd does{also}", facts=facts)
+    # Their rules leave it to a kernel that updates the image itself.
+    if not updates and (others := rivals.working(host)):
+        return Finding(Answer.OK, f"yes: {rivals.names(others)} does", _WHAT_IT_IS, facts=facts)
     if not features.kexec_file_load:
         return Finding(
             Answer.WARNING,
@@ -76,9 +85,6 @@ def look(host: Host) -> Finding:
             " CONFIG_KEXEC_FILE.",
             facts,
         )
-    if watched:
-        also = ", beside what the kernel does itself" if updates else ""
-        return Finding(Answer.OK, f"yes: kexecwatchd does{also}", facts=facts)
     if updates:
         return Finding(
             Answer.WARNING,
@@ -107,7 +113,9 @@ CHECK = Check(
         "sys/devices/system/memory/block_size_bytes",
         "sys/kernel/crash_elfcorehdr_size",
         "sys/kernel/kexec/crash_elfcorehdr_size",
+        *bootfiles.CRASH_IMAGE,
         *daemon.FILES,
+        *rivals.FILES,
     ),
     asks=(FEATURES,),
 )

@@ -14,8 +14,6 @@ from __future__ import annotations
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.sources import bootfiles
-from kexecwatchd.kernel import kexec_state
-from kexecwatchd.model import ImageName
 
 _SYSCTL = "proc/sys/kernel"
 _KGDBOC = "sys/module/kgdboc/parameters/kgdboc"
@@ -33,9 +31,7 @@ _OPTIONAL = {
 def look(host: Host) -> Finding:
     if not host.path(_SYSCTL).is_dir():
         raise CannotTell("nothing of /proc/sys/kernel was collected")
-    if not kexec_state.read(host.root).crash_loaded and not any(
-        files.image is ImageName.CRASH for files in bootfiles.chosen(host)
-    ):
+    if not bootfiles.has_crash_image(host):
         return Finding(Answer.NOT_APPLICABLE, "no crash image is loaded, nor is one configured")
     settings = {name: _number(host, name) for name in (*_OPTIONAL, "panic_on_oops", "panic")}
     facts: dict[str, Fact] = {
@@ -106,9 +102,7 @@ CHECK = Check(
     look=look,
     answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     files=(
-        *bootfiles.FILES,
-        "sys/kernel/kexec_*loaded",
-        "sys/kernel/kexec/*loaded",
+        *bootfiles.CRASH_IMAGE,
         f"{_SYSCTL}/panic_on_oops",
         f"{_SYSCTL}/panic",
         *(f"{_SYSCTL}/{name}" for name in _OPTIONAL),

@@ -35,6 +35,9 @@ _LOADER_PATH = re.compile(r"/kdump/load[\w-]*\.sh$")
 _STARTS = frozenset({"start", "restart", "try-restart", "reload", "reload-or-restart"})
 _OURS = "kexecwatchd"
 
+#: What working() reads.
+FILES = (*udevrules.FILES, *units.files(_UDEVD))
+
 
 @dataclass(frozen=True, slots=True)
 class Rival:
@@ -94,20 +97,33 @@ def look(host: Host) -> Finding:
             "" if tended else "Nor does kexecwatchd: see [crash] of kexecwatchd.toml.",
             facts={"rules": []},
         )
-    denied = _denied(host) if any(rival.in_udev for rival in found) else []
-    working = [rival for rival in found if not (rival.in_udev and denied)]
-    blocked = [rival for rival in found if rival.in_udev and denied]
+    denied = _denied(host, found)
+    able = _able(found, denied)
+    blocked = [rival for rival in found if rival not in able]
     facts: dict[str, Fact] = {
         "rules": [rival.path for rival in found],
         "blocked_rules": [rival.path for rival in blocked],
         "denied_system_calls": denied,
     }
-    if working:
-        return _both(working, facts) if tended else _theirs(working, facts)
+    if able:
+        return _both(able, facts) if tended else _theirs(able, facts)
     return _broken(host, blocked, denied, facts, tended=tended)
 
 
-def _denied(host: Host) -> list[str]:
+def working(host: Host) -> list[Rival]:
+    """Those that nothing known keeps from loading. Raises CannotTell, OSError."""
+    found = rivals(udevrules.read(host.root))
+    return _able(found, _denied(host, found))
+
+
+def _able(found: Sequence[Rival], denied: Sequence[str]) -> list[Rival]:
+    return [rival for rival in found if not (rival.in_udev and denied)]
+
+
+def _denied(host: Host, found: Sequence[Rival]) -> list[str]:
+    """The system calls that udev's service may not make; asked where any rule needs them there."""
+    if not any(rival.in_udev for rival in found):
+        return []
     filters = units.assignments(host.root, _UDEVD, "SystemCallFilter")
     if filters is None:
         raise CannotTell(f"there is no {_UDEVD}, so what the rules' programs may do is not known")
@@ -117,8 +133,8 @@ def _denied(host: Host) -> list[str]:
 def _theirs(working: list[Rival], facts: dict[str, Fact]) -> Finding:
     return Finding(
         Answer.OK,
-        f"{_names(working)} does, and nothing that is known keeps it from it",
-        "Its rule runs a reload where memory or CPUs come or go. kexecwatchd is not told to load"
+        f"{names(working)} does, and nothing that is known keeps it from it",
+        "Its rule runs a reload where memory or CPUs come or go. kexecwatchd does not load"
         " the crash image here, so the two are not in each other's way.",
         facts=facts,
     )
@@ -127,7 +143,7 @@ def _theirs(working: list[Rival], facts: dict[str, Fact]) -> Finding:
 def _both(working: list[Rival], facts: dict[str, Fact]) -> Finding:
     return Finding(
         Answer.WARNING,
-        f"{_names(working)} does, and so does kexecwatchd",
+        f"{names(working)} does, and so does kexecwatchd",
         "Both answer the same events, so an image is loaded twice or more, and a panic while any"
         " load runs writes no dump. The other tool unloads first, for each block of memory, and"
         " puts its own command line in place of the one in kexecwatchd.toml.",
@@ -139,7 +155,7 @@ def _both(working: list[Rival], facts: dict[str, Fact]) -> Finding:
 def _broken(
     host: Host, blocked: list[Rival], denied: list[str], facts: dict[str, Fact], *, tended: bool
 ) -> Finding:
-    names = _names(blocked)
+    told = names(blocked)
     why = (
         f"The rule runs its program inside {_UDEVD}, and that service's SystemCallFilter= does not"
         f' permit {" and ".join(denied)}: each try fails with "Operation not permitted".'
@@ -149,7 +165,7 @@ def _broken(
     elif tended:
         return Finding(
             Answer.OK,
-            f"{names} means to, and cannot; kexecwatchd does",
+            f"{told} means to, and cannot; kexecwatchd does",
             f"{why} That does no harm, since kexecwatchd loads the image; it costs some processes"
             " and a line in the journal for each block of memory.",
             facts=facts,
@@ -164,7 +180,7 @@ def _broken(
     if kexec_state.updates_itself(host.root):
         return Finding(
             Answer.WARNING,
-            f"{names} means to, and cannot: udev's service forbids it; the kernel does part of it",
+            f"{told} means to, and cannot: udev's service forbids it; the kernel does part of it",
             f"{why} This kernel can bring an image up to date by itself, where it came through"
             " kexec_file_load, but it leaves memory that was removed in the list, and a dump that"
             " reads it may hang.",
@@ -173,7 +189,7 @@ def _broken(
         )
     return Finding(
         Answer.PROBLEM,
-        f"{names} means to, and cannot: udev's service forbids it, and nobody else does",
+        f"{told} means to, and cannot: udev's service forbids it, and nobody else does",
         f"{why} So after memory or CPUs are added, the image still describes the machine as it was,"
         " and that memory is missing from the dump.",
         remedy,
@@ -181,7 +197,8 @@ def _broken(
     )
 
 
-def _names(of: list[Rival]) -> str:
+def names(of: Sequence[Rival]) -> str:
+    """Their tools, in words."""
     return " and ".join(rival.tool for rival in of)
 
 
@@ -198,8 +215,7 @@ CHECK = Check(
     look=look,
     answers=frozenset({Answer.OK, Answer.WARNING, Answer.PROBLEM}),
     files=(
-        *udevrules.FILES,
-        *units.files(_UDEVD),
+        *FILES,
         *daemon.FILES,
         "sys/kernel/kexec/crash_elfcorehdr_size",
         "sys/kernel/crash_elfcorehdr_size",

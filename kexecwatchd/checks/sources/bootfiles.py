@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from kexecwatchd.checks.host import Host, Source
-from kexecwatchd.kernel import bootimage
+from kexecwatchd.kernel import bootimage, kexec_state
 from kexecwatchd.kernel.bootimage import BadImage, BootImage
 from kexecwatchd.model import ImageName
 
@@ -29,6 +29,9 @@ FILES = (
     "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
     *(marker for _, marker, _, _ in _DISTRIBUTIONS),
 )
+
+#: What has_crash_image() reads.
+CRASH_IMAGE = (*FILES, "sys/kernel/kexec_*loaded", "sys/kernel/kexec/*loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,13 @@ def chosen(host: Host) -> tuple[BootFiles, ...]:
         elif image is ImageName.CRASH and (theirs := _distributions(host)):
             found.append(theirs)
     return tuple(found)
+
+
+def has_crash_image(host: Host) -> bool:
+    """One is loaded, or there are files to load one from. Raises CannotTell, OSError."""
+    return bool(kexec_state.read(host.root).crash_loaded) or any(
+        files.image is ImageName.CRASH for files in chosen(host)
+    )
 
 
 def _distributions(host: Host) -> BootFiles | None:

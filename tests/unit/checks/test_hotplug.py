@@ -14,6 +14,7 @@ from kexecwatchd.checks.hotplug import CHECK, FEATURES, Features
 from tests.unit.kernel.trees import populate
 
 from .machines import Case, answer_of
+from .test_rivals import FEDORA, PLAIN, RULES, UDEVD, UNIT
 
 RUNNING = {"sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs": "701\n"}
 TOML = "etc/kexecwatchd/kexecwatchd.toml"
@@ -72,6 +73,27 @@ CASES = (
         Answer.WARNING,
         "in part",
         {**V6_12, **RUNNING, TOML: '[crash]\nmode = "follow"\n'},
+        features(),
+    ),
+    Case(
+        "5.14 with kdump-utils, whose rule hands it over",
+        Answer.OK,
+        "yes: kdump-utils does",
+        {**V6_1, f"{RULES}/98-kexec.rules": FEDORA, UNIT: UDEVD},
+        features(),
+    ),
+    Case(
+        "6.1 with kdump-tools, whose rule may not",
+        Answer.WARNING,
+        "neither the kernel nor kexecwatchd",
+        {**V6_1, **PLAIN},
+        features(),
+    ),
+    Case(
+        "a machine that nobody asked for a dump",
+        Answer.NOT_APPLICABLE,
+        "no crash image is loaded",
+        {**V6_1, "sys/kernel/kexec_crash_loaded": "0\n"},
         features(),
     ),
     Case("6.1 alone", Answer.WARNING, "neither the kernel nor kexecwatchd", V6_1, features()),
