@@ -2,22 +2,26 @@
 """The kernels and initrds that this machine would load, and what is in the kernels' headers.
 
 Named by kexecwatchd.toml; for a crash image that it does not name, by the place where the
-distribution's own tool keeps it.
+distribution's own tool keeps it, or for kdump-tools by what its file says.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.checks.host import CannotTell, Host, Source
+from kexecwatchd.checks.sources import shellvars
+from kexecwatchd.checks.sources.shellvars import NotPlain
 from kexecwatchd.kernel import bootimage, kexec_state
 from kexecwatchd.kernel.bootimage import BadImage, BootImage
 from kexecwatchd.model import ImageName
 
+_DEBIANS = "kdump-tools"
 # What tells a distribution's tool, and where it keeps kernel and initrd; {} is the release.
 _DISTRIBUTIONS = (
-    ("kdump-tools", "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz",
+    (_DEBIANS, "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz",
      "/var/lib/kdump/initrd.img"),
     ("kdump-utils", "etc/kdump.conf", "/boot/vmlinuz-{}", "/boot/initramfs-{}kdump.img"),
     ("SUSE's kdump", "etc/sysconfig/kdump", "/var/lib/kdump/kernel", "/var/lib/kdump/initrd"),
@@ -71,14 +75,25 @@ def has_crash_image(host: Host) -> bool:
 def _distributions(host: Host) -> BootFiles | None:
     for tool, marker, kernel, initrd in _DISTRIBUTIONS:
         if host.path(marker).exists():
-            return BootFiles(
+            files = BootFiles(
                 ImageName.CRASH,
                 kernel=kernel.format(host.release),
                 initrd=initrd.format(host.release),
                 cmdline=None,
                 origin=tool,
             )
+            return _named(files, host.path(marker)) if tool == _DEBIANS else files
     return None
+
+
+def _named(files: BootFiles, path: Path) -> BootFiles:
+    """Those that /etc/default/kdump-tools names, if it does: kdump-tools(5)."""
+    variables = shellvars.parse(path.read_text(encoding="utf-8", errors="replace"))
+    try:
+        kernel, initrd = (shellvars.value(variables, f"KDUMP_{n}") for n in ("KERNEL", "INITRD"))
+    except NotPlain as error:
+        raise CannotTell(f"/etc/default/kdump-tools: {error}") from None
+    return replace(files, kernel=kernel, initrd=initrd or None) if kernel else files
 
 
 def _look(host: Host) -> dict[str, BootImage | str]:

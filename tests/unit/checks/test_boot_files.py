@@ -76,6 +76,10 @@ CASES = (
          files("nr_cpus=1 acpi_no_memhotplug", {DIMM: "15\n"}), seen()),
     Case("kdump-tools does not tell it", Answer.PROBLEM, "lacks acpi_no_memhotplug", KDUMP,
          seen(paths=DEBIAN)),
+    Case("kdump-tools has others", Answer.OK, "the crash image's",
+         {"etc/default/kdump-tools": f"KDUMP_KERNEL={KERNEL}\nKDUMP_INITRD={INITRD}\n"}, seen()),
+    Case("kdump-tools' kernel is worked out", Answer.CANNOT_TELL, "KDUMP_KERNEL is set to",
+         {"etc/default/kdump-tools": "KDUMP_KERNEL=/boot/vmlinuz-$(uname -r)\n"}, seen()),
     Case("kdump-tools tells it", Answer.OK, "yes", {**KDUMP, "etc/default/kdump-tools": APPEND},
          seen(paths=DEBIAN)),
 )  # fmt: skip
