@@ -61,7 +61,8 @@ def _look(host: Host) -> Space | None:
     while not place.exists() and place != host.root:
         place = place.parent
     told = os.statvfs(place)
-    return Space(told.f_bavail * told.f_frsize, mounts.is_read_only(place))
+    # f_bfree: root writes the dump, into what is kept back for root, too (statvfs(3)).
+    return Space(told.f_bfree * told.f_frsize, mounts.is_read_only(place))
 
 
 SPACE: Source[Space | None] = Source("dump-space", Space | None, _look)

@@ -93,3 +93,14 @@ def test_the_space_of_a_directory_that_is_not_there_yet(
     assert told is not None
     assert told.free > 0
     assert asked == [tmp_path / "var"]
+
+
+def test_what_is_kept_for_root_is_room_for_a_dump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    populate(tmp_path, {DEBIAN: "KDUMP_COREDIR=/var\n", "var/x": ""})
+    full_for_users = os.statvfs_result((4096, 512, 100, 5, 0, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: full_for_users)
+    told = Host(tmp_path).ask(SPACE)
+    assert told is not None
+    assert told.free == 5 * 512
