@@ -14,6 +14,7 @@ from __future__ import annotations
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.kernel.memparse import words
 
 _SYSCTL = "proc/sys/kernel"
 _KGDBOC = "sys/module/kgdboc/parameters/kgdboc"
@@ -62,7 +63,7 @@ def look(host: Host) -> Finding:
             " file in /etc/sysctl.d.",
             facts,
         )
-    if "crash_kexec_post_notifiers" in [w.partition("=")[0] for w in host.cmdline.split()]:
+    if _others_first(host):
         return Finding(
             Answer.WARNING,
             "yes, but crash_kexec_post_notifiers has other code run first",
@@ -87,6 +88,12 @@ def _number(host: Host, name: str) -> int | None:
         return int(host.path(f"{_SYSCTL}/{name}").read_text(encoding="ascii"))
     except FileNotFoundError:
         return None
+
+
+def _others_first(host: Host) -> bool:
+    """The last one counts; it is read as kstrtobool() in lib/kstrtox.c does."""
+    given = [value for name, value in words(host.cmdline) if name == "crash_kexec_post_notifiers"]
+    return bool(given) and not (given[-1] or "").lower().startswith(("0", "n", "f", "of"))
 
 
 def _debugger(host: Host) -> bool:

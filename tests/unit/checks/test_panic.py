@@ -33,6 +33,12 @@ CASES = (
         {**DEBIAN, f"{SYSCTL}/panic_on_oops": "0\n"},
     ),
     Case("others first", Answer.WARNING, "post_notifiers", {**DEBIAN, "proc/cmdline": NOTIFIERS}),
+    Case(
+        "others not first",
+        Answer.OK,
+        "any oops does",
+        {**DEBIAN, "proc/cmdline": NOTIFIERS.replace(" quiet", "=0 quiet")},
+    ),
     Case("a debugger", Answer.PROBLEM, "debugger", {**DEBIAN, KGDBOC: "ttyS0,115200\n"}),
     Case("a debugger that is not set", Answer.OK, "any oops", {**DEBIAN, KGDBOC: "\n"}),
     Case(
