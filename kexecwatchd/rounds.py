@@ -108,16 +108,19 @@ class Rounds:
         while self._next is not None:
             asked, self._next = self._next, None
             answers: list[CheckResult] = []
-            ended = self._begin(answers)
             try:
-                async with asyncio.timeout(LIMIT):
-                    await ended.wait()
-            except TimeoutError:
-                self._hangs = True
-            known = list(answers)  # the thread may go on
-            self._take([*known, *_unanswered(self._checks[len(known) :])])
-            if not asked.done():
-                asked.set_result(None)
+                ended = self._begin(answers)
+                try:
+                    async with asyncio.timeout(LIMIT):
+                        await ended.wait()
+                except TimeoutError:
+                    self._hangs = True
+                known = list(answers)  # the thread may go on
+                self._take([*known, *_unanswered(self._checks[len(known) :])])
+            finally:
+                # A round that does not come about (no thread to be had) keeps nobody waiting.
+                if not asked.done():
+                    asked.set_result(None)
             if self._hangs:
                 await ended.wait()
                 self._hangs = False

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd.rounds import CALM, INTERVAL, Timetable
+from kexecwatchd.checks.host import Host
+from kexecwatchd.rounds import CALM, INTERVAL, Rounds, Timetable
 from tests.unit.core.cases import seen
 
 ONE, OTHER = seen(), seen(reboot=False)
@@ -81,3 +83,13 @@ def test_never_more_often_than_each_calm_and_never_rarer_than_the_interval(
             table.begins(now)
             began.append(now)
     assert all(later - earlier >= CALM for earlier, later in itertools.pairwise(began))
+
+
+async def test_a_round_that_does_not_come_about_keeps_nobody_waiting() -> None:
+    def host() -> Host:
+        raise RuntimeError("can't start new thread")
+
+    rounds = Rounds([], host, lambda: None)
+    async with asyncio.timeout(30):
+        await rounds.ask()
+    assert rounds.results == ()
