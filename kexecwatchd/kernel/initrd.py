@@ -14,12 +14,14 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Generator, Mapping
 from typing import Literal, Protocol
 
 _WINDOW = 1 << 20
+_DIGITS = re.compile(rb"[0-9A-Fa-f]{8}")
 
 
 class BadInitrd(ValueError):
@@ -145,7 +147,7 @@ def _cpio(file: Window, at: int) -> int:
         if header[:6] not in (b"070701", b"070702"):
             raise BadInitrd(f"damaged: no cpio header at offset {at}")
         try:
-            size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+            size, name_size = cpio_number(header, 54), cpio_number(header, 94)
         except ValueError:
             raise BadInitrd(f"damaged: the cpio header at offset {at} has no numbers") from None
         if not 0 < name_size <= 4096:
@@ -157,6 +159,14 @@ def _cpio(file: Window, at: int) -> int:
         if name == b"TRAILER!!!\0":
             return at
         at = _align4(at)
+
+
+def cpio_number(header: bytes, at: int) -> int:
+    """Eight hexadecimal digits of a cpio header. Raises ValueError: int() alone takes a sign."""
+    digits = header[at : at + 8]
+    if not _DIGITS.fullmatch(digits):
+        raise ValueError(f"{digits!r} is no number")
+    return int(digits, 16)
 
 
 def _align4(number: int) -> int:

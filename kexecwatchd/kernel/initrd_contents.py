@@ -107,7 +107,7 @@ class _Tally:
         if self.files > _MOST_FILES:
             raise BadInitrd(f"more than {_MOST_FILES} files")
         try:
-            mode, links, size = (int(header[at : at + 8], 16) for at in (14, 38, 54))
+            mode, links, size = (initrd.cpio_number(header, at) for at in (14, 38, 54))
         except ValueError:
             raise BadInitrd("damaged: a cpio header has no numbers") from None
         name = name.removeprefix("./").lstrip("/")
@@ -200,7 +200,7 @@ def _add_files(reader: _Reader, tally: _Tally) -> None:
             if header[:6] not in (b"070701", b"070702"):
                 raise BadInitrd(f"damaged: no cpio header but {header[:6].hex()}")
             try:
-                size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+                size, name_size = initrd.cpio_number(header, 54), initrd.cpio_number(header, 94)
             except ValueError:
                 raise BadInitrd("damaged: a cpio header has no numbers") from None
             if not 0 < name_size <= 4096:

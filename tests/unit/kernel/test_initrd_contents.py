@@ -192,6 +192,7 @@ ZSTD = PACK["zstd"](ALL)
         (gzip.compress(ALL.replace(b"bin/sh", b"bin/sh" * 2)), "no cpio header"),
         (gzip.compress(ALL[:94] + b"00000000" + ALL[102:]), "a name of 0 bytes"),
         (gzip.compress(ALL[:54] + b"zzzzzzzz" + ALL[62:]), "no numbers"),
+        (gzip.compress(ALL[:54] + b"-0000001" + ALL[62:]), "no numbers"),
         (gzip.compress(ALL[:38] + b"zzzzzzzz" + ALL[46:]), "no numbers"),
         (gzip.compress(ALL)[:-1], "truncated: the gzip archive"),
         (ZSTD[:-1], "truncated: the zstd archive"),
