@@ -188,14 +188,11 @@ class _Finder:
         start = max(entry.start, self._minimum)
         while True:
             start = _align(start, self._image.align)
-            if end - start < self._image.size:
-                return
             hit = next((a for a in self._avoid if start < a.end and a.start < end), None)
             if hit is None:
                 self._without_gigantic(start, end)
                 return
-            if hit.start >= start + self._image.size:
-                self._without_gigantic(start, hit.start)
+            self._without_gigantic(start, hit.start)
             start = hit.end
 
     def _without_gigantic(self, start: int, end: int) -> None:
