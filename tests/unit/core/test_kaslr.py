@@ -25,7 +25,9 @@ def mib(*pairs: tuple[int, int]) -> tuple[Range, ...]:
 
 
 def places(slots: Slots) -> list[int]:
-    return [place // MIB for place in slots]
+    found = [place // MIB for place in slots]
+    assert slots.count == len(found)
+    return found
 
 
 def one_by_one(image: Image, ram: Iterable[Range], avoid: Iterable[Range], limit: int) -> list[int]:
@@ -64,6 +66,8 @@ class TestSlots:
         ram, stays = mib((128, 1024)), mib((0, 256), (256, 512))
         slots = find_slots(IMAGE, ram, (), Options(), most=ANY, immovable=stays)
         assert places(slots) == [*range(128, 201, 2), *range(256, 457, 2)]
+        slots = find_slots(IMAGE, mib((128, 400)), (), Options(), most=ANY, immovable=stays)
+        assert places(slots) == [*range(128, 201, 2), *range(256, 345, 2)]
 
     def test_entries_that_touch_the_minimum_and_the_limits(self) -> None:
         ram = mib((0, 16), (72, 128), (200, 255), (300, 356))
@@ -71,6 +75,8 @@ class TestSlots:
         assert places(find_slots(IMAGE, ram, (), Options(), most=356 * MIB - 1)) == [72]
         limited = Options(limit=300 * MIB)
         assert places(find_slots(IMAGE, ram, (), limited, most=ANY)) == [72]
+        limited = Options(limit=400 * MIB)
+        assert places(find_slots(IMAGE, ram, (), limited, most=300 * MIB)) == [72]
 
     def test_loaded_high_the_minimum_is_512_mib(self) -> None:
         high = Image(4 * GIB, IMAGE.size, IMAGE.init_size, STEP)
@@ -90,6 +96,14 @@ class TestSlots:
         assert places(slots) == [*range(512, 969, 2)]
         slots = find_slots(IMAGE, mib((1030, 2040)), (), Options(gigantic=1), most=ANY)
         assert len(places(slots)) == 478
+        slots = find_slots(IMAGE, mib((600, 1500)), (), Options(gigantic=1), most=ANY)
+        assert places(slots) == [*range(600, 1445, 2)]
+        # Four of five in the first entry, the last one in the second.
+        ram = mib((1000, 5200), (6144, 9000))
+        slots = find_slots(IMAGE, ram, (), Options(gigantic=5), most=ANY)
+        assert places(slots) == [*range(5120, 5145, 2), *range(7168, 8945, 2)]
+        slots = find_slots(IMAGE, ram, (), Options(), most=ANY)
+        assert places(slots) == [*range(1000, 5145, 2), *range(6144, 8945, 2)]
 
     def test_the_table_has_100_areas(self) -> None:
         ram = mib(*((n * 100, n * 100 + 56) for n in range(1, 200)))
@@ -150,6 +164,8 @@ class TestOptions:
             ("memmap=16M#128M,4M!1G", Options(mib((128, 144), (1024, 1028)))),
             ("memmap=16M@128M mem=4G memmap=2G", Options(limit=2 * GIB)),
             ("mem=nopentium mem=0 mem=1G", Options()),  # nothing is read after mem=0
+            ("mem=nopentium mem=2G mem=3G memmap=0", Options(limit=2 * GIB)),
+            ("mem memmap hugepagesz=1G hugepages hugepagesz", Options()),  # no values
             # Only the size is read where there is neither #, $ nor !, as a limit.
             ("memmap=512M%6G-1", Options(limit=512 * MIB)),
             ("memmap=exactmap,16M$128M", Options()),
@@ -159,6 +175,7 @@ class TestOptions:
             ("hugepagesz=2M hugepages=4", Options()),
             ("hugepages=4", Options()),
             ("nokaslr", Options(off="nokaslr is on the command line")),
+            ("nokaslr memmap=1G", Options((), GIB, off="nokaslr is on the command line")),
             ("xnokaslr", Options()),
         ],
     )
@@ -171,6 +188,7 @@ class TestOptions:
         assert not parse_options(four).off
         # In one option more than four switch it off, in a further option they do not count.
         assert parse_options(f"{four},1M$640M").off
+        assert parse_options("memmap=1M$128M memmap=1M$256M,1M$384M,1M$512M,1M$640M").off
         assert parse_options(f"{four} memmap=1M$640M") == parse_options(four)
 
     @given(st.text(alphabet="memap=,%-1@$#! 0123456789xKMGnokaslr"))
