@@ -86,7 +86,7 @@ def _simple(text: str) -> tuple[int, int]:
     size, rest = memparse(text)
     if rest == text or (rest and rest[0] != "@"):
         raise BadCrashkernel(f"{_NAME}{text} is no size")
-    return size, memparse(rest[1:])[0] if rest else 0
+    return size, memparse(rest[1:])[0]
 
 
 def _ranges(text: str, ram: int) -> tuple[int, int]:
@@ -94,21 +94,35 @@ def _ranges(text: str, ram: int) -> tuple[int, int]:
     total = -(-ram // _ROUND) * _ROUND
     listed, at, offset = text.partition("@")
     for part in listed.split(","):
-        span, colon, amount = part.partition(":")
+        span, _, amount = part.partition(":")
         first, dash, last = span.partition("-")
         start, end = _number(first, text), _number(last, text) if last else _ANY
-        if not colon or not dash or end <= start:
-            raise BadCrashkernel(f"{_NAME}{text} is no list of ranges")
-        size = _number(amount, text)
+        if not dash or end <= start:
+            raise _no_list(text)
+        size, rest = _begins(amount, text)
         if size >= total:
             raise BadCrashkernel("more is asked for than this machine has")
         if start <= total < end:
-            return size, _number(offset, text) if at and size else 0
+            # Whatever follows the size, as in 256MB, is skipped.
+            return size, _begins(offset, text)[0] if at and size else 0
+        if rest:
+            break  # nothing is read behind it
     return 0, 0
 
 
 def _number(text: str, whole: str) -> int:
-    value, rest = memparse(text)
-    if rest or not text:
-        raise BadCrashkernel(f"{_NAME}{whole} is no list of ranges")
+    value, rest = _begins(text, whole)
+    if rest:
+        raise _no_list(whole)
     return value
+
+
+def _begins(text: str, whole: str) -> tuple[int, str]:
+    value, rest = memparse(text)
+    if rest == text:
+        raise _no_list(whole)
+    return value, rest
+
+
+def _no_list(whole: str) -> BadCrashkernel:
+    return BadCrashkernel(f"{_NAME}{whole} is no list of ranges")

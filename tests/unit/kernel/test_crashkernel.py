@@ -22,6 +22,12 @@ RAM = 8 * GIB
         ("crashkernel=1G-4G:256M,4G-64G:512M,64G-:1G", Request(512 * MIB)),
         ("crashkernel=1G-:256M@32M", Request(256 * MIB, base=32 * MIB)),
         ("crashkernel=16G-:256M", None),
+        ("crashkernel=1G-8G:256M", None),
+        ("crashkernel=1G-:0@", None),
+        # Behind the size of the range that counts, all but an @ is skipped; behind that of another,
+        # the list ends.
+        ("crashkernel=1G-4G:1G,4G-:256MB@16Mx", Request(256 * MIB, base=16 * MIB)),
+        ("crashkernel=1G-4G:64MB,4G-:256M", None),
         ("crashkernel=0", None),
         ("crashkernel=1G,high", Request(GIB, high=True)),
         ("crashkernel=1G,high crashkernel=128M,low", Request(GIB, high=True, low=128 * MIB)),
@@ -45,12 +51,22 @@ def test_asks_for(cmdline: str, expected: Request | None) -> None:
         ("crashkernel=512MB", "no size"),
         ("crashkernel=1G,hgh", "no size"),
         ("crashkernel=x,high", "no size"),
+        ("crashkernel=,high", "no size"),
+        ("crashkernel=1Gx,high", "no size"),
+        ("crashkernel=", "no size"),
+        ("crashkernel=@16M", "no size"),
         ("crashkernel=1G-4G", "no size"),
         ("crashkernel=1G:256M", "no list of ranges"),
         ("crashkernel=4G-1G:256M", "no list of ranges"),
-        ("crashkernel=1G-:256X", "no list of ranges"),
+        ("crashkernel=1G-1G:256M", "no list of ranges"),
+        ("crashkernel=1G-4GB:256M", "no list of ranges"),
+        ("crashkernel=1G-4G:256M,4G:512M", "no list of ranges"),
+        ("crashkernel=1G-4G:256M,4G-", "no list of ranges"),
+        ("crashkernel=1G-4G:256M,", "no list of ranges"),
+        ("crashkernel=1G-:x", "no list of ranges"),
         ("crashkernel=1G-:256M@", "no list of ranges"),
         ("crashkernel=1G-:16G", "more is asked for"),
+        ("crashkernel=1G-2G:8G,2G-:256M", "more is asked for"),  # in any range
         ("crashkernel=8G", "more is asked for"),
         ("crashkernel=256M,low", "but no crashkernel=SIZE"),
         ("crashkernel=256M,cma", "but no crashkernel=SIZE"),
@@ -64,6 +80,7 @@ def test_is_refused(cmdline: str, wrong: str) -> None:
 def test_memory_counts_in_128_mib_for_ranges_only() -> None:
     almost = 4 * GIB - MIB
     assert parse("crashkernel=4G-:256M", almost) == Request(256 * MIB)
+    assert parse("crashkernel=4G-4097M:256M", almost) == Request(256 * MIB)
     assert parse("crashkernel=4G-:256M", almost - 128 * MIB) is None
     with pytest.raises(BadCrashkernel, match="more is asked for"):
         parse("crashkernel=4095M", almost)
