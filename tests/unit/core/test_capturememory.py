@@ -62,6 +62,7 @@ def test_parts_add_up_and_come_largest_first() -> None:
     assert all(sizes)
     assert found.needed == sum(sizes)
     assert found.comfortable == found.needed + sum(part.size for part in found.reserve)
+    assert [part.size for part in found.reserve] == [32 * MIB, 24 * MIB, 8 * MIB]
 
 
 def test_a_tmpfs_is_filled_by_half_only() -> None:
@@ -75,7 +76,22 @@ def test_a_tmpfs_is_filled_by_half_only() -> None:
 def test_what_cannot_be_loaded_cannot_start() -> None:
     """Where the kernel shrinks much as it unpacks itself, loading it decides."""
     large = replace(SMALL_6_12, init_size=300 * MIB)
-    assert estimate(large).needed >= estimate(large).loaded > 300 * MIB
+    assert estimate(large).needed == estimate(large).loaded == 300 * MIB + large.packed + 3 * MIB
+    assert "room to load it all" in sizes(large)
+    assert "room to load it all" not in sizes(SMALL_6_12)
+
+
+def sizes(capture: Capture) -> dict[str, int]:
+    return {part.name: part.size for part in estimate(capture).parts}
+
+
+def test_what_counts_by_number() -> None:
+    """An area for each CPU that could be there; threads of those that run, beside the first."""
+    found = sizes(replace(SMALL_6_12, possible=8, online=3, bounce=BOUNCE))
+    assert found["CPUs"] == (8 // 2 + 2 * 4) * MIB
+    assert found["bounce buffers for DMA (swiotlb)"] == BOUNCE + BOUNCE // 2048 * 24
+    assert sizes(SMALL_6_12)["CPUs"] == MIB // 2
+    assert found["initrd, unpacked"] == SMALL_6_12.pages + 20 * 1088
 
 
 SIZES = st.integers(0, 1 << 32)
@@ -106,15 +122,24 @@ def test_more_of_anything_never_needs_less(capture: Capture) -> None:
         assert estimate(more).needed >= needed
 
 
-@given(CAPTURES)
-def test_page_structures_are_for_all_of_it(capture: Capture) -> None:
+def page_structures_are_for_all_of_it(capture: Capture) -> bool:
     """2 MiB for each 128 MiB that the region can touch, and for the low MiB."""
     found = estimate(replace(capture, init_size=0))
     part = next(part for part in found.parts if part.name == "page structures")
     sections = 2 + -(-found.needed // (128 * MIB))
-    assert part.size == sections * 2 * MIB
+    return part.size == sections * 2 * MIB
+
+
+@given(CAPTURES)
+def test_page_structures(capture: Capture) -> None:
+    assert page_structures_are_for_all_of_it(capture)
+
+
+def test_page_structures_where_a_section_ends() -> None:
+    for more in range(130):
+        assert page_structures_are_for_all_of_it(replace(SMALL_6_12, image=more * MIB))
 
 
 def test_rounding() -> None:
     assert [rounded(size) for size in (0, 1, STEP, STEP + 1)] == [0, STEP, STEP, 2 * STEP]
-    assert BOUNCE == 64 * MIB
+    assert (BOUNCE, STEP) == (64 * MIB, 16 * MIB)

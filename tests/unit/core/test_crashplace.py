@@ -143,3 +143,12 @@ def test_what_has_to_go_below_needs_no_part_there() -> None:
     request, free = Request(64 * MIB, high=True), mib((16, 160))
     assert reserve(request, free, 256 * MIB) == Reserved(*mib((96, 160)))
     assert failing(request, free, 44 * MIB, 256 * MIB) == RangeSet.of((52 * MIB + 1, 80 * MIB))
+
+
+def test_the_borders_are_4_gib_and_64_tib() -> None:
+    tib = 1 << 20
+    free = mib((1024, 6144), (63 * tib, 66 * tib))
+    assert reserve(Request(GIB), free, 0) == Reserved(*mib((3072, 4096)))
+    assert reserve(Request(4 * GIB), free, 256 * MIB) == Reserved(
+        *mib((64 * tib - 4096, 64 * tib)), *mib((3840, 4096))
+    )
