@@ -13,7 +13,7 @@ from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.crashkernel import Request
 from kexecwatchd.kernel.firmware_map import BadFirmwareMap, Entry
 from kexecwatchd.kernel.kernel_size import KernelSize
-from kexecwatchd.odds import Boot, Model, largest_low, largest_size, model, remedy
+from kexecwatchd.odds import LEAST_LOW, Boot, Model, largest_low, largest_size, model, remedy
 from kexecwatchd.ranges import Range, RangeSet
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -116,12 +116,36 @@ def test_with_four_levels_nothing_lies_above_64_tib() -> None:
     assert (five - four) * 2 * MIB == (100 << 40) + 4 * GIB - (64 << 40)
 
 
+def test_with_five_levels_nothing_lies_above_4_pib() -> None:
+    five = replace(machine(ONE_ROOM_OF_320, high=5 << 50), la57=True)
+    assert model(five).slots.areas[-1].places[-1] == (4 << 50) - 56 * MIB
+
+
+def test_the_places_of_one_piece() -> None:
+    """Room for what the kernel unpacks to, in whole 2 MiB; and only where firmware says RAM."""
+    boot = machine(((1, 255),), high=0, initrd=0)
+    assert max(model(boot).slots) == 198 * MIB
+    reserved = Entry(300 * MIB, 700 * MIB, 2)
+    params = replace(boot.params, entries=(*boot.params.entries, reserved))
+    assert model(replace(boot, params=params)).slots == model(boot).slots
+
+
+def test_where_it_unpacks_itself() -> None:
+    """At the preferred address, or where it was loaded, if that is higher."""
+    boot = machine(ONE_PIECE)
+    for loaded, output in ((MIB, 16), (16 * MIB, 16), (17 * MIB, 18), (64 * MIB, 64)):
+        params = replace(boot.params, loaded=loaded)
+        assert model(replace(boot, params=params)).output == output * MIB
+
+
 class TestWhatFits:
     def test_the_largest(self) -> None:
         machine_ = model(machine(ONE_ROOM_OF_320))
         largest = largest_low(machine_, REQUEST.size, 4 * GIB)
         for low, fits in ((largest, True), (largest + MIB, False)):
             assert machine_.never_fails(Request(REQUEST.size, high=True, low=low)) is fits
+        # Above 4 GiB in any case: what is asked for there does not matter.
+        assert largest_low(machine_, 200 * MIB, 4 * GIB) == largest
         size = largest_size(machine_, 4 * GIB)
         assert machine_.never_fails(Request(size))
         assert not machine_.never_fails(Request(size + MIB))
@@ -148,6 +172,14 @@ class TestWhatFits:
     def test_no_remedy_without_memory_above(self) -> None:
         assert remedy(model(machine(ONE_ROOM_OF_320, high=0)), REQUEST) is None
 
+    def test_no_remedy_with_too_little_below(self) -> None:
+        """A capture kernel needs 72 MiB there, unless whoever asked wanted less anyway."""
+        machine_ = model(machine(((1, 140), (208, 270)), initrd=0))
+        assert largest_low(machine_, REQUEST.size, GIB) == 62 * MIB < LEAST_LOW == 72 * MIB
+        assert remedy(machine_, REQUEST) is None
+        little = Request(REQUEST.size, high=True, low=32 * MIB)
+        assert remedy(machine_, little) == little
+
     def test_cma_stays(self) -> None:
         better = remedy(model(machine(ONE_ROOM_OF_512)), replace(REQUEST, cma=GIB))
         assert better
@@ -173,6 +205,15 @@ class TestWhatIsTaken:
             free = model(replace(boot, cma=cma)).cautious.free
             assert max(r.end for r in free) == 1024 * MIB - taken
 
+    def test_from_one_piece_after_another(self) -> None:
+        boot = machine(((1, 1024), (1030, 1031)), high=0, initrd=0)
+        free = model(boot).cautious.free
+        assert max(r.end for r in free) == 1023 * MIB - 4096
+        # With too little above 4 GiB, CMA is below.
+        boot = machine(((1, 1024),), high=32 * MIB, initrd=0)
+        free = model(replace(boot, cma=64 * MIB)).cautious.free
+        assert max(r.end for r in free) == 1024 * MIB - (64 + 2 - 32) * MIB - 4 * 4096
+
     def test_cma_finds_room_above_4_gib(self) -> None:
         free = model(replace(machine(ONE_PIECE), cma=64 * MIB)).cautious.free
         assert 130 * GIB - 3 * MIB < max(r.end for r in free) < 130 * GIB
@@ -186,7 +227,11 @@ class TestWhatIsTaken:
 
     def test_what_swiotlb_asks_for(self) -> None:
         assert model(machine(ONE_PIECE)).hopeful.low_size == 256 * MIB
-        for option, size in (("swiotlb=262144", 520), ("swiotlb=force", 256), ("swiotlb=1", 256)):
+        for option, size in (
+            ("swiotlb=262144 nr_cpus=4", 520),
+            ("swiotlb=force", 256),
+            ("swiotlb=1", 256),
+        ):
             assert model(machine(ONE_PIECE, cmdline=option)).hopeful.low_size == size * MIB
 
     def test_a_memmap_that_is_not_known(self) -> None:
