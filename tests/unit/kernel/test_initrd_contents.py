@@ -114,6 +114,18 @@ def test_behind_early_microcode(word: str) -> None:
     assert found.packed == len(early + packed) + 64
 
 
+def test_zeros_of_any_number_end_it() -> None:
+    for count in range(1, 5):
+        whole = archive(FILES) + bytes(304) + archive([Entry("etc/more", b"abc")])
+        assert read(gzip.compress(whole + bytes(count))).files == 5
+
+
+def test_names_have_4096_bytes_at_most() -> None:
+    assert read(archive([Entry("n" * 4095)])).files == 1
+    with pytest.raises(BadInitrd, match="a name of 4097 bytes"):
+        read(archive([Entry("n" * 4096)]))
+
+
 def test_hard_links_count_once() -> None:
     """cpio gives the data with the last name of an inode; others give it with each."""
     last = [Entry("a", links=2, inode=7), Entry("b", b"12345", links=2, inode=7)]
@@ -121,6 +133,8 @@ def test_hard_links_count_once() -> None:
     for entries in (last, each):
         found = read(archive(entries))
         assert (found.files, found.unpacked, found.pages) == (1, 5, 4096)
+    once_more = [*each, Entry("c", links=4, inode=7), Entry("d", b"12345", links=4, inode=7)]
+    assert (read(archive(once_more)).files, read(archive(once_more)).unpacked) == (1, 5)
     directories = [Entry("a", mode=DIRECTORY, links=3, inode=7) for _ in range(2)]
     assert read(archive(directories)).files == 2
 
@@ -220,10 +234,19 @@ def zstd_window(data: bytes, log: int) -> bytes:
     return stream.compress(data) + stream.flush()
 
 
-def zstd_frame(data: bytes) -> bytes:
+def zstd_frame(data: bytes, window: int = 0x5B) -> bytes:
     """Of raw blocks, with a window of 2 MiB and three eighths."""
     frame = zstd([data], checksum=False)
-    return frame[:5] + b"\x5b" + frame[6:]
+    return frame[:5] + bytes([window]) + frame[6:]
+
+
+def zstd_segment(data: bytes, width: int, dictionary: int) -> bytes:
+    """One segment. RFC 8878, 3.1.1.1: flags for how wide its size is, and the number of the
+    dictionary, which is 0: none."""
+    size = len(data) - (256 if width == 1 else 0)
+    fields = bytes((0, 1, 2, 4)[dictionary]) + size.to_bytes(1 << width, "little")
+    block = (1 | len(data) << 3).to_bytes(3, "little") + data
+    return b"\x28\xb5\x2f\xfd" + bytes([width << 6 | 1 << 5 | dictionary]) + fields + block
 
 
 @pytest.mark.parametrize(
@@ -235,15 +258,30 @@ def zstd_frame(data: bytes) -> bytes:
             lambda data: lzma.compress(data, filters=[{"id": lzma.FILTER_X86}, *xz(1 << 25)]),
             1 << 25,
         ),
-        (lambda data: lzma.compress(data, lzma.FORMAT_ALONE, filters=lzma1(1 << 23)), 1 << 23),
+        (lambda data: lzma.compress(data, lzma.FORMAT_ALONE, filters=lzma1(1 << 25)), 1 << 25),
         (lambda data: zstd_window(data, 25), (1 << 25) + (512 << 10)),
         (zstd_frame, (11 << 18) + (512 << 10)),
         (PACK["zstd"], len(ALL) + (512 << 10)),  # one segment: as much as there is
         (lz4_legacy, 16 << 20),
+        (PACK["gzip"], 64 << 10),
+        (PACK["bzip2"], 4 << 20),
+        (lambda data: zstd_frame(data, 17 << 3), (128 << 20) + (512 << 10)),
     ],
 )
 def test_what_unpacking_takes(pack: Callable[[bytes], bytes], buffers: int) -> None:
     assert read(pack(ALL)).buffers == buffers
+
+
+@pytest.mark.parametrize("dictionary", range(4))
+@pytest.mark.parametrize("width", range(4))
+def test_what_one_segment_of_zstd_takes(width: int, dictionary: int) -> None:
+    data = ALL if width else archive([])
+    assert read(zstd_segment(data, width, dictionary)).buffers == len(data) + (512 << 10)
+
+
+def test_a_window_that_the_kernel_does_not_take() -> None:
+    with pytest.raises(BadInitrd, match="damaged: the zstd archive"):
+        read(zstd_frame(ALL, 17 << 3 | 1))
 
 
 def test_the_file_position_stays() -> None:
