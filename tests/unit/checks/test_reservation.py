@@ -22,6 +22,8 @@ def iomem(*parts: str) -> str:
     return RAM + "".join(f"  {part} : Crash kernel\n" for part in parts) + MORE
 
 
+SOME_CMA = "crashkernel CMA reservation failed: 256 MB requested, 128 MB reserved in 1 ranges"
+
 LOW = iomem("60000000-7fffffff")
 HIGH = f"{RAM}  30000000-3fffffff : Crash kernel\n{MORE}  240000000-27fffffff : Crash kernel\n"
 
@@ -64,6 +66,14 @@ CASES = (
     case("without CMA", Answer.WARNING, "not the CMA",
          "crashkernel=512M crashkernel=256M,cma", map_=LOW,
          log=("crashkernel CMA reservation failed: 256 MB requested, 0 MB reserved in 0 ranges",)),
+    case("without CMA, and it is not said why", Answer.OK, "yes: 512 MiB",
+         "crashkernel=512M crashkernel=256M,cma", map_=LOW),
+    Case("without CMA, no log", Answer.OK, "yes: 512 MiB",
+         {"proc/iomem": LOW, "proc/cmdline": "crashkernel=512M crashkernel=256M,cma\n"}),
+    case("some CMA", Answer.OK, "yes: 512 MiB, 128 MiB of CMA",
+         "crashkernel=512M crashkernel=256M,cma", map_=LOW,
+         more={"sys/kernel/kexec/crash_cma_ranges": "110000000-117ffffff\n"},
+         log=(SOME_CMA,)),
     case("given back in part", Answer.WARNING, "less than asked for: 512 MiB, of 1 GiB",
          "crashkernel=1G", map_=LOW),
     case("only high", Answer.WARNING, "only above 4 GiB: 1 GiB above",
@@ -104,6 +114,9 @@ CASES = (
     case("a crash kernel", Answer.NOT_APPLICABLE, "a crash kernel itself", "elfcorehdr=0x1000000"),
     case("not wanted", Answer.NOT_APPLICABLE, "wants no crash image", "",
          more={"etc/kexecwatchd/kexecwatchd.toml": '[crash]\nmode = "off"\n'}),
+    case("wanted, but not asked for", Answer.PROBLEM, "there is no crashkernel=", "",
+         more={"etc/kexecwatchd/kexecwatchd.toml": '[crash]\nmode = "ensure"\n'
+               'kernel = "/vmlinuz"\ncmdline = "ro"\n'}),
     case("hidden", Answer.CANNOT_TELL, "CAP_SYS_ADMIN", "crashkernel=512M",
          map_="00000000-00000000 : System RAM\n"),
 )  # fmt: skip
