@@ -120,6 +120,8 @@ CASES = (
     case("no room", Answer.PROBLEM, "there is no room, wherever", NO_ROOM),
     case("most fail", Answer.PROBLEM, "1 in 1.", ((1, 500),), cmdline="crashkernel=256M",
          kernel=200 * MIB, high=0),
+    case("most fail, but this one did not", Answer.PROBLEM, "1 in 1.9 boots", ((1, 500),),
+         cmdline="crashkernel=256M", kernel=340 * MIB, high=0, reserved=((80, 336),)),
     case("hardly any memory above", Answer.WARNING, "boots will reserve nothing", ONE_ROOM_OF_320,
          cmdline="crashkernel=2G,high crashkernel=72M,low", high=4 * GIB,
          reserved=((1248, 1320), (6128, 8176))),
@@ -134,7 +136,7 @@ CASES = (
          params_={0x211: b"\x81"}, cmdline="crashkernel=2G nokaslr"),
     case("EFI, one room", Answer.WARNING, "about 1 in 549 boots", ONE_ROOM_OF_320,
          params_={0x1C0: b"EL64"}, reserved=IN_THE_ROOM),
-    case("EFI, one piece", Answer.CANNOT_TELL, "not more than about 1 in 5",
+    case("EFI, one piece", Answer.CANNOT_TELL, "not more than about 1 in 57 boots",
          params_={0x1C0: b"EL64"}, reserved=IN_ONE_PIECE),
     case("EFI, and nothing here", Answer.PROBLEM, "how often that happens is not known",
          params_={0x1C0: b"EL64"}),
@@ -154,6 +156,12 @@ CASES = (
     case("no log, and a part of known size", Answer.OK, "yes",
          cmdline="crashkernel=2G,high crashkernel=256M,low", reserved=IN_ONE_PIECE,
          asks={"running-kernel": KERNEL}),
+    case("no log, and one address", Answer.WARNING, "boots will reserve nothing",
+         cmdline="crashkernel=256M@1G", reserved=((1024, 1280),), asks={"running-kernel": KERNEL}),
+    case("nothing fits", Answer.PROBLEM, "there is no room, wherever", ((1, 100),),
+         cmdline="crashkernel=50M", kernel=16 * MIB, high=0),
+    case("only without KASLR", Answer.PROBLEM, "there is no room, wherever", ((1, 16), (100, 157)),
+         cmdline="crashkernel=40M", kernel=100 * MIB, high=0, params_={0x218: bytes(8)}),
     case("kernel file gone", Answer.CANNOT_TELL, "running-kernel: it was not collected",
          reserved=IN_ONE_PIECE, asks={"boot-log": [LOG]}),
     case("nodes", Answer.OK, "yes, from each of the 65379 places", reserved=IN_ONE_PIECE,
@@ -190,6 +198,37 @@ def test_the_remedy_is_a_setting_that_fits(tmp_path: Path) -> None:
     after = case("", Answer.OK, "yes", ONE_ROOM_OF_320, cmdline=setting[0],
                  reserved=((last, last + low), TOP))  # fmt: skip
     answer_of(next_boot.CHECK, after, tmp_path / "after")
+
+
+@pytest.mark.parametrize(
+    ("name", "counted", "remedy"),
+    [
+        ("one room", " 118 leave no room", "Boot with crashkernel=2048M,high crashkernel=240M,low"),
+        ("hardly any memory above", " 22 to 30 leave no room", "Boot with crashkernel=240M, "),
+        ("most fail", " 78 leave no room", "Boot with crashkernel=178M, "),
+        ("only without KASLR", " 1 leave no room", "Boot with nokaslr, "),
+        ("nothing fits", " 1 leave no room", "this machine has no room for so much"),
+    ],
+)
+def test_remedies(name: str, counted: str, remedy: str, tmp_path: Path) -> None:
+    said = finding(name, tmp_path)
+    assert counted in said.explanation
+    assert remedy in said.remedy
+
+
+def test_what_is_exact(tmp_path: Path) -> None:
+    for name, exact in (("one room", True), ("hardly any memory above", False),
+                        ("EFI, one room", False)):  # fmt: skip
+        assert finding(name, tmp_path / name).facts["exact"] is exact
+
+
+def test_what_fits(tmp_path: Path) -> None:
+    for name, fits in (
+        ("one room", "up to 240 MiB in all or up to 240 MiB below 4 GiB beside the rest above."),
+        ("most fail", "up to 178 MiB in all."),
+        ("nothing fits", "nothing."),
+    ):
+        assert f"from all of them: {fits}" in finding(name, tmp_path / name).explanation
 
 
 def test_running_kernel(tmp_path: Path) -> None:
