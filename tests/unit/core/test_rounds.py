@@ -10,10 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexecwatchd.checks.host import Host
-from kexecwatchd.rounds import CALM, INTERVAL, Rounds, Timetable
+from kexecwatchd.checks.registry import CHECKS
+from kexecwatchd.rounds import CALM, CHEAP, INTERVAL, Rounds, Timetable
 from tests.unit.core.cases import seen
 
 ONE, OTHER = seen(), seen(reboot=False)
+
+
+def test_what_reads_much_or_is_the_daemons_own_is_not_asked() -> None:
+    assert {check.name for check in CHECKS} - {check.name for check in CHEAP} == {
+        "boot-memory",
+        "capture-memory",
+        "first-megabyte",
+        "hotplug",
+        "images",
+        "initrd",
+        "next-boot",
+        "removable-memory",
+    }
 
 
 def test_the_first_is_due_at_once() -> None:
