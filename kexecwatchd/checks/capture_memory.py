@@ -187,7 +187,7 @@ def _setting(host: Host, estimate: Estimate, reservation: Reservation) -> str:
 
 def _left_out(capture: Capture) -> str:
     words = []
-    if capture.online > 1 or capture.possible > 1:
+    if capture.possible > 1:
         words.append("start it with nr_cpus=1")
     if capture.tmpfs and capture.pages > 32 * _MIB:
         words.append("have a root= on its command line, so that its RAM file system has no limit")

@@ -106,6 +106,23 @@ def test_without_memory_above_4_gib_there_are_no_bounce_buffers(tmp_path: Path) 
     assert needed(FILES, asks(256, 256, srat=False), tmp_path / "high") == usual
 
 
+def test_a_kernel_may_do_without_an_initrd(tmp_path: Path) -> None:
+    with_one = ours("root=/dev/vda1 nr_cpus=1")
+    table = str(with_one["etc/kexecwatchd/kexecwatchd.toml"])
+    files = {
+        **with_one,
+        "etc/kexecwatchd/kexecwatchd.toml": table.replace('initrd = "/initrd"\n', ""),
+    }
+    told = {key: value for key, value in asks(512).items() if key != "capture-initrd"}
+    less = needed(with_one, asks(512), tmp_path / "with") - needed(
+        files, told, tmp_path / "without"
+    )
+    assert less >= 7 * MIB
+    assert "initrd, unpacked" not in str(
+        answer_of(CHECK, Case("", Answer.OK, "yes", files, told), tmp_path / "parts").facts
+    )
+
+
 def test_another_kernel_counts_as_it_is_loaded(tmp_path: Path) -> None:
     usual = needed(FILES, asks(512), tmp_path / "usual")
     kernels = {"/var/lib/kdump/vmlinuz": {**asdict(KERNEL), "release": "6.12-other"}}
@@ -168,6 +185,18 @@ def test_it_says_what_it_assumes(tmp_path: Path) -> None:
     assert "The command line of kdump-tools is not known here" in theirs
     case = Case("", Answer.OK, "yes", ours("nr_cpus=1"), asks(512))
     assert "is not known here" not in answer_of(CHECK, case, tmp_path / "ours").explanation
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "fewer"), [("nr_cpus=1", False), ("nr_cpus=2", True), ("maxcpus=1", True)]
+)
+def test_fewer_cpus_need_less(cmdline: str, fewer: bool, tmp_path: Path) -> None:
+    """maxcpus= leaves room for all that could come."""
+    case = Case("", Answer.WARNING, "tight", ours(f"root=/dev/vda1 {cmdline}"), asks(192))
+    remedy = answer_of(CHECK, case, tmp_path).remedy
+    assert ("start it with nr_cpus=1" in remedy) is fewer
+    assert "have a root=" not in remedy
+    assert "make its initrd smaller" in remedy
 
 
 def test_the_reservation_has_sizes_only(tmp_path: Path) -> None:
