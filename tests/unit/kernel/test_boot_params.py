@@ -56,6 +56,7 @@ def test_a_lab_guests() -> None:
     ("fields", "name", "value"),
     [
         ({0x0C0: u32(1), 0x0C4: u32(0)}, "initrd", Range(0x12FED4000, 0x12FFDF15F)),
+        ({0x0C4: u32(1)}, "initrd", Range(0x2FED4000, 0x12FFDF15F)),
         ({0x21C: u32(0)}, "initrd", None),
         ({0x0C8: u32(2)}, "cmdline", 0x200020000),
         ({0x211: b"\x81"}, "randomised", False),
@@ -88,6 +89,11 @@ def test_setup_data(tmp_path: Path) -> None:
     assert found.setup_data == Range(0x5000010, 0x5000010 + 16 + 32)
     assert found.unplaced == 1
     assert found.extra == (Entry(0x200000000, 0x1000, 1),)
+
+
+def test_half_of_what_tells_of_setup_data_is_nothing() -> None:
+    assert parse(params(FIELDS), setup_data=[32]).setup_data is None
+    assert parse(params(FIELDS | {0x250: u32(0x5000010)})).setup_data is None
 
 
 def test_no_boot_params(tmp_path: Path) -> None:
