@@ -38,6 +38,7 @@ def test_what_is_hot_pluggable_can_go(tmp_path: Path) -> None:
 def test_entries_are_not_merged_and_empty_ones_are_none() -> None:
     table = srat(memory(GIB, GIB), memory(0, GIB), memory(0, 0))
     assert parse(table) == (Range(GIB, 2 * GIB), Range(0, GIB))
+    assert parse(srat()) == ()
 
 
 def test_a_lab_guests() -> None:
@@ -58,6 +59,7 @@ def test_no_table_is_no_limit(tmp_path: Path) -> None:
     [
         (b"", "no SRAT"),
         (b"SSDT" + bytes(60), "no SRAT"),
+        (srat()[:-1], "no SRAT"),
         (srat(b"\1\0" + bytes(38)), "without length"),
         (srat(memory(0, GIB))[:-9], "cut short"),
     ],
