@@ -17,7 +17,7 @@ END = "ffffffff86230000 B _end\n"
 
 def test_the_first_page_of_the_brk_area_is_taken(tmp_path: Path) -> None:
     module = "ffffffffc0000000 t _text\t[module]\n"
-    populate(tmp_path, {"proc/kallsyms": "0000000000000000 A other\n" + TEXT + BRK + END + module})
+    populate(tmp_path, {"proc/kallsyms": "0000000000000000 A other\n" + TEXT + module + BRK + END})
     assert read(tmp_path) == KernelSize(0x2C01000, 0x2C30000)
 
 

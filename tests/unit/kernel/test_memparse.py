@@ -18,7 +18,8 @@ from kexecwatchd.kernel.memparse import memparse, words
         ("010", 8, ""),
         ("09", 0, "9"),
         ("1E", 1 << 60, ""),
-        ("64E", 0, ""),  # 64 bits
+        ("8E", 1 << 63, ""),
+        ("20E", 4 << 60, ""),  # 64 bits
         ("1MB", 1 << 20, "B"),
         ("0xg", 0, "xg"),
         ("auto", 0, "auto"),
@@ -37,7 +38,7 @@ def test_any_text_is_a_number_and_a_rest(text: str) -> None:
 
 
 def test_words() -> None:
-    cmdline = 'ro  a=1 b="x y" "c=1 2" d="1 --" e== -- f=2\n'
+    cmdline = 'ro  a=1 b="x y" "c=1 2" d="1 --" e== --=1 -- f=2\n'
     assert list(words(cmdline)) == [
         ("ro", None),
         ("a", "1"),
@@ -45,6 +46,7 @@ def test_words() -> None:
         ("c", "1 2"),
         ("d", "1 --"),
         ("e", "="),
+        ("--", "1"),
     ]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ def test_what_the_superblock_says(mount: str, writable: bool) -> None:
 def test_an_unknown_mount_is_an_error() -> None:
     with pytest.raises(MountUnknown, match="mount 8 is not"):
         super_options(MOUNTINFO, "8")
+    with pytest.raises(MountUnknown):
+        super_options("87 57 254:0 / / ro,relatime\n", "87")
 
 
 def test_mount_id() -> None:
@@ -40,6 +43,15 @@ def test_mount_id() -> None:
 def test_a_directory_that_is_written_to_is_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert not is_read_only(tmp_path)
+
+
+def test_nothing_stays_open_and_ro_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexecwatchd.kernel.mounts.super_options", lambda *_: ["ro", "inode64"])
+    before = len(os.listdir("/proc/self/fd"))
+    assert is_read_only(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
