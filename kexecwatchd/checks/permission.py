@@ -34,9 +34,11 @@ def look(host: Host) -> Finding:
     if state.crash_loaded is None:
         return Finding(
             Answer.PROBLEM,
-            "this kernel cannot load images at all: it was built without kexec",
-            "There is neither a kexec_crash_loaded nor a kexec/crash_loaded in /sys/kernel, which"
-            " every kernel with CONFIG_KEXEC_CORE has.",
+            "no images at all: this kernel was built without kexec"
+            if state.reboot_loaded is None
+            else "reboot images only: this kernel was built without CONFIG_CRASH_DUMP",
+            "Of each image that a kernel can hold it has a file below /sys/kernel (kexec_loaded and"
+            " kexec_crash_loaded, or kexec/loaded and kexec/crash_loaded).",
             "Boot a kernel that was built with CONFIG_KEXEC_FILE and CONFIG_CRASH_DUMP.",
         )
     if state.load_disabled:

@@ -17,10 +17,17 @@ from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.crashplace import LOW_MAX
-from kexecwatchd.kernel import bootlog, crashkernel, iomem, kexec_state
+from kexecwatchd.kernel import (
+    boot_params,
+    bootlog,
+    crashkernel,
+    firmware_map,
+    iomem,
+    kexec_state,
+)
 from kexecwatchd.kernel.crashkernel import BadCrashkernel, Request
 from kexecwatchd.kernel.memparse import words
-from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.model import ImageName, MemoryMap, Mode
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.sizes import human
 
@@ -97,10 +104,12 @@ def look(host: Host) -> Finding:
     cmdline = host.cmdline
     if any(name == "elfcorehdr" for name, _ in words(cmdline)):
         return Finding(Answer.NOT_APPLICABLE, "this is a crash kernel itself")
+    if kexec_state.read(host.root).crash_loaded is None:
+        return Finding(Answer.NOT_APPLICABLE, "this kernel cannot hold a crash image")
     memory = iomem.read_memory_map(host.root)
     regions = memory.crash_regions
     try:
-        request = crashkernel.parse(cmdline, memory.system_ram.size)
+        request = crashkernel.parse(cmdline, _boot_memory(host, memory))
         bad = ""
     except BadCrashkernel as error:
         request, bad = None, str(error)
@@ -111,6 +120,15 @@ def look(host: Host) -> Finding:
     if request is None and not bad:
         return Finding(Answer.NOT_APPLICABLE, "no: crashkernel= asks for 0 bytes on this machine")
     return _refused(host, bad)
+
+
+def _boot_memory(host: Host, memory: MemoryMap) -> int:
+    """Bytes that there were when crashkernel= was read: what was added since does not count in its
+    ranges. Only x86 shows what firmware described."""
+    params = boot_params.read(host.root)
+    if params is None:
+        return (memory.system_ram - memory.driver_managed).size
+    return firmware_map.usable((*params.entries, *params.extra), host.cmdline).size
 
 
 def _reserved(host: Host, regions: RangeSet, request: Request | None) -> Finding:
@@ -211,10 +229,18 @@ CHECK = Check(
     answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     files=(
         "proc/cmdline",
+        "sys/kernel/kexec_*loaded",
+        "sys/kernel/kexec/*loaded",
         "usr/lib/kexecwatchd/kexecwatchd.toml",
         "etc/kexecwatchd/kexecwatchd.toml",
         "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
     ),
-    addresses=("proc/iomem", "sys/kernel/kexec/crash_cma_ranges"),
+    addresses=(
+        "proc/iomem",
+        "sys/kernel/kexec/crash_cma_ranges",
+        "sys/kernel/boot_params/data",
+        "sys/kernel/boot_params/setup_data/*/type",
+        "sys/kernel/boot_params/setup_data/*/data",
+    ),
     asks=(BOOT_LOG,),
 )

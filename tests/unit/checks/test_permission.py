@@ -47,6 +47,12 @@ CASES = (
         {"sys/kernel/kexec_loaded": None, "sys/kernel/kexec_crash_loaded": None},
     ),
     Case(
+        "built without crash dumps",
+        Answer.PROBLEM,
+        "reboot images only",
+        {"sys/kernel/kexec_crash_loaded": None},
+    ),
+    Case(
         "no number",
         Answer.CANNOT_TELL,
         "is no number",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kexecwatchd.checks.check import Answer
+from tests.unit.kernel.test_firmware_map import boot_params
 
 from .machines import Case
 
@@ -24,6 +25,9 @@ def iomem(*parts: str) -> str:
 
 SOME_CMA = "crashkernel CMA reservation failed: 256 MB requested, 128 MB reserved in 1 ranges"
 
+BOOT_PARAMS = "sys/kernel/boot_params/data"
+BOOTED_WITH_2_GIB = boot_params([(1 << 20, 2 << 30, 1)])
+
 LOW = iomem("60000000-7fffffff")
 HIGH = f"{RAM}  30000000-3fffffff : Crash kernel\n{MORE}  240000000-27fffffff : Crash kernel\n"
 
@@ -36,7 +40,7 @@ def case(
     *,
     map_: str = RAM + MORE,
     log: tuple[str, ...] = (),
-    more: Mapping[str, str] | None = None,
+    more: Mapping[str, str | bytes | None] | None = None,
 ) -> Case:
     return Case(
         name,
@@ -57,6 +61,12 @@ CASES = (
     case("high and low", Answer.OK, "4 GiB, 256 MiB below", "crashkernel=1G", map_=HIGH),
     case("high,", Answer.OK, "1 GiB above", "crashkernel=1G,high crashkernel=256M,low", map_=HIGH),
     case("ranges", Answer.OK, "yes: 512 MiB", "crashkernel=1G-4G:256M,4G-:512M", map_=LOW),
+    case("ranges, and memory that came later", Answer.OK, "yes: 512 MiB",
+         "crashkernel=1G-3G:512M,3G-:1G", map_=LOW, more={BOOT_PARAMS: BOOTED_WITH_2_GIB}),
+    case("ranges, and all of it was there", Answer.WARNING, "less than asked for",
+         "crashkernel=1G-3G:512M,3G-:1G", map_=LOW),
+    case("built without", Answer.NOT_APPLICABLE, "cannot hold a crash image", "crashkernel=512M",
+         more={"sys/kernel/kexec_crash_loaded": None}),
     case("at an address", Answer.OK, "yes: 512 MiB", "crashkernel=512M@1536M", map_=LOW),
     case("the last counts", Answer.OK, "yes: 512 MiB", "crashkernel=1G crashkernel=512M", map_=LOW),
     case("with CMA", Answer.OK, "yes: 512 MiB, 256 MiB of CMA",
