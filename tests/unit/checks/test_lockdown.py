@@ -60,6 +60,20 @@ CASES = (
         INTEGRITY,
         kernels(signed=True),
     ),
+    Case(
+        "unsigned under lockdown, and IMA vouches for it",
+        Answer.WARNING,
+        "IMA's policy",
+        {**INTEGRITY, **IMA},
+        kernels(signed=False),
+    ),
+    Case(
+        "unsigned, IMA vouches, and the kernel was built to insist",
+        Answer.PROBLEM,
+        "bears no signature",
+        {**INTEGRITY, **IMA, CONFIG: "CONFIG_IMA_APPRAISE=y\nCONFIG_KEXEC_SIG_FORCE=y\n"},
+        kernels(signed=False),
+    ),
     Case("appraised", Answer.WARNING, "IMA's policy", {**FILES, **IMA}, kernels(signed=True)),
     Case("no kernel", Answer.CANNOT_TELL, "no such", INTEGRITY, {"kernels": {KERNEL: "no such"}}),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kexecwatchd.kernel import kexec_state
 from kexecwatchd.model import (
     ImageFiles,
     ImageName,
@@ -208,6 +209,16 @@ def test_an_unsigned_kernel_under_lockdown(kernel: FakeKernel, lockdown: str, go
     kernel.path("sys/kernel/security").mkdir()
     kernel.write("sys/kernel/security/lockdown", lockdown + "\n")
     assert ("lockdown=" in refusal(kernel)) != good
+
+
+def test_under_lockdown_ima_may_vouch_for_it(kernel: FakeKernel) -> None:
+    kernel.path("sys/kernel/security/ima").mkdir(parents=True)
+    kernel.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    kernel.write("sys/kernel/security/ima/policy", "appraise func=KEXEC_KERNEL_CHECK\n")
+    release = kexec_state.kernel_release(kernel.root)
+    kernel.write(f"boot/config-{release}", "CONFIG_IMA_APPRAISE=y\n")
+    with checked(paths(kernel), CRASH, seen(), kernel.root):
+        pass
 
 
 def with_room(size: int) -> object:
