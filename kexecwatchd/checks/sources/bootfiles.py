@@ -14,7 +14,7 @@ from pathlib import Path
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.checks.sources import shellvars
 from kexecwatchd.checks.sources.shellvars import NotPlain
-from kexecwatchd.kernel import bootimage, kexec_state
+from kexecwatchd.kernel import bootimage, crashkernel, kexec_state
 from kexecwatchd.kernel.bootimage import BadImage, BootImage
 from kexecwatchd.model import ImageName
 
@@ -32,6 +32,7 @@ FILES = (
     "etc/kexecwatchd/kexecwatchd.toml",
     "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
     *(marker for _, marker, _, _ in _DISTRIBUTIONS),
+    "proc/cmdline",
 )
 
 #: What has_crash_image() reads.
@@ -73,6 +74,9 @@ def has_crash_image(host: Host) -> bool:
 
 
 def _distributions(host: Host) -> BootFiles | None:
+    """Of a tool that is in use: without crashkernel= it loads nothing."""
+    if not crashkernel.asked(host.cmdline):
+        return None
     for tool, marker, kernel, initrd in _DISTRIBUTIONS:
         if host.path(marker).exists():
             files = BootFiles(
@@ -82,14 +86,17 @@ def _distributions(host: Host) -> BootFiles | None:
                 cmdline=None,
                 origin=tool,
             )
-            return _named(files, host.path(marker)) if tool == _DEBIANS else files
+            return _debians(files, host.path(marker)) if tool == _DEBIANS else files
     return None
 
 
-def _named(files: BootFiles, path: Path) -> BootFiles:
-    """Those that /etc/default/kdump-tools names, if it does: kdump-tools(5)."""
+def _debians(files: BootFiles, path: Path) -> BootFiles | None:
+    """Those that /etc/default/kdump-tools names, if it does; None where it is switched off:
+    kdump-tools(5)."""
     variables = shellvars.parse(path.read_text(encoding="utf-8", errors="replace"))
     try:
+        if shellvars.value(variables, "USE_KDUMP", "1") == "0":
+            return None
         kernel, initrd = (shellvars.value(variables, f"KDUMP_{n}") for n in ("KERNEL", "INITRD"))
     except NotPlain as error:
         raise CannotTell(f"/etc/default/kdump-tools: {error}") from None

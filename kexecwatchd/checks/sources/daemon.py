@@ -11,14 +11,18 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.model import ImageName, Mode
 
-_GROUP = "sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs"
+# Where systemd has its groups: alone, or beside those of other versions (cgroup v1).
+_GROUPS = tuple(
+    f"sys/fs/cgroup/{hierarchy}system.slice/kexecwatchd.service/cgroup.procs"
+    for hierarchy in ("", "unified/", "systemd/")
+)
 
-FILES = (_GROUP, *bootfiles.FILES)
+FILES = (*_GROUPS, *bootfiles.FILES)
 
 
 def tends(host: Host, image: ImageName) -> bool:
     """True when it runs, and loads this image when that is called for. Raises CannotTell."""
-    if host.config is None or not host.path(_GROUP).exists():
+    if host.config is None or not any(host.path(group).exists() for group in _GROUPS):
         return False
     configured = host.config.image(image)
     return configured.mode in (Mode.ENSURE, Mode.FOLLOW) and configured.files is not None

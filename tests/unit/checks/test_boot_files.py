@@ -50,6 +50,10 @@ APPEND = 'KDUMP_CMDLINE_APPEND="nr_cpus=1 acpi_no_memhotplug"\n'
 
 CASES = (
     Case("good", Answer.OK, "the crash image's", files(), seen()),
+    Case("kdump-tools, switched off", Answer.NOT_APPLICABLE, "none",
+         {"etc/default/kdump-tools": "USE_KDUMP=0\n"}),
+    Case("kdump-tools, and nothing for it to load into", Answer.NOT_APPLICABLE, "none",
+         {"etc/default/kdump-tools": "USE_KDUMP=1\n", "proc/cmdline": "ro quiet\n"}),
     Case("another release than the running one", Answer.OK, "yes", files(),
          seen("6.99-other", "initramfs-6.99-otherkdump.img")),
     Case("a name that tells nothing", Answer.OK, "yes", files(), seen(initrd="initrd")),

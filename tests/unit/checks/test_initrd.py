@@ -20,7 +20,7 @@ from kexecwatchd.kernel.initrd_contents import Contents
 from tests.unit.kernel.test_initrd import cpio
 from tests.unit.kernel.trees import populate
 
-from .machines import RELEASE, Case, answer_of
+from .machines import COMMON, Case, answer_of
 
 MIB = 1 << 20
 KDUMP_TOOLS = {"etc/default/kdump-tools": "USE_KDUMP=1\n"}
@@ -101,7 +101,7 @@ def test_the_running_machine_is_looked_into(tmp_path: Path) -> None:
     content = gzip.compress(cpio({"bin/sh": b"x" * 5000, "lib/libc.so.6": b"x" * 9000}))
     populate(
         tmp_path,
-        {**KDUMP_TOOLS, "proc/sys/kernel/osrelease": f"{RELEASE}\n", PATH: content},
+        {**KDUMP_TOOLS, **COMMON, PATH: content},
     )
     found = Host(tmp_path).ask(INITRD)
     assert isinstance(found, Contents)
@@ -114,7 +114,7 @@ def test_the_running_machine_is_looked_into(tmp_path: Path) -> None:
     [(None, "cannot be opened: No such file"), (b"nonsense", "no known format")],
 )
 def test_why_it_cannot_be_told(content: bytes | None, reason: str, tmp_path: Path) -> None:
-    populate(tmp_path, {**KDUMP_TOOLS, "proc/sys/kernel/osrelease": f"{RELEASE}\n"})
+    populate(tmp_path, {**KDUMP_TOOLS, **COMMON})
     if content:
         populate(tmp_path, {PATH: content})
     assert reason in str(Host(tmp_path).ask(INITRD))
