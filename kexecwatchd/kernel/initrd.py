@@ -21,6 +21,9 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Literal, Protocol
 
 _WINDOW = 1 << 20
+# Bytes that unpacking may take, by the size of its dictionary that an archive names; xz -9 takes 65
+# MiB. Whatever takes more is no initrd for a small machine, and not worth the daemon's memory.
+_MEMORY = 512 << 20
 _DIGITS = re.compile(rb"[0-9A-Fa-f]{8}")
 
 
@@ -213,8 +216,8 @@ def _stream(make: Callable[[], _Decompressor]) -> Callable[[Window, int], Unpack
 UNPACK: Mapping[str, Callable[[Window, int], Unpacked]] = {
     "gzip": _gzip,
     "bzip2": _stream(bz2.BZ2Decompressor),
-    "xz": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-    "lzma": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    "xz": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)),
+    "lzma": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)),
 }
 
 

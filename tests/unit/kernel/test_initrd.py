@@ -166,6 +166,13 @@ def test_what_no_kernel_unpacks(data: bytes, reason: str) -> None:
         check(data)
 
 
+def test_what_names_a_dictionary_of_a_gib_is_not_given_it() -> None:
+    small = lzma.compress(CPIO, format=lzma.FORMAT_ALONE)
+    data = small[:1] + struct.pack("<I", 1 << 30) + small[5:]
+    with pytest.raises(BadInitrd, match="emory usage limit"):
+        check(data)
+
+
 def test_zstd_frames_of_all_kinds() -> None:
     skippable = b"\x50\x2a\x4d\x18" + struct.pack("<I", 5) + b"12345"
     # One segment of 3 bytes: a content size of one byte instead of a window.
