@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.registry import CHECKS
 from kexecwatchd.model import Observation
 from kexecwatchd.report import CheckResult
+
+log = logging.getLogger(__name__)
 
 CHEAP = tuple(check for check in CHECKS if check.cheap)
 
@@ -117,6 +120,8 @@ class Rounds:
                     self._hangs = True
                 known = list(answers)  # the thread may go on
                 self._take([*known, *_unanswered(self._checks[len(known) :])])
+            except Exception:
+                log.exception("the checks could not be asked")
             finally:
                 # A round that does not come about (no thread to be had) keeps nobody waiting.
                 if not asked.done():

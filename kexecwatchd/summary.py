@@ -196,5 +196,6 @@ def one_line(status: Status) -> str:
     else:
         said = [f"{i.image} image {i.state}: {i.reason}" for i in watched]
     if found := len(status.check_problems):
-        said.append(f"{found} found by kexecwatchctl check")
+        problems = "problem" if found == 1 else "problems"
+        said.append(f"{found} {problems} found by kexecwatchctl check")
     return "; ".join(said)

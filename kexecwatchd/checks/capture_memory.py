@@ -41,13 +41,13 @@ _LUCK = (
 
 
 def look(host: Host) -> Finding:
-    if host.machine != "x86_64":
-        raise CannotTell(f"what a capture kernel needs is known of x86-64, not of {host.machine}")
     files = capture_files(host)
     if files is None:
         return Finding(
             Answer.NOT_APPLICABLE, "no kernel and initrd for a crash image are known of here"
         )
+    if host.machine != "x86_64":
+        raise CannotTell(f"what a capture kernel needs is known of x86-64, not of {host.machine}")
     reservation = host.ask(RESERVATION)
     if not reservation.total:
         return Finding(Answer.NOT_APPLICABLE, "no memory is reserved for a capture kernel")

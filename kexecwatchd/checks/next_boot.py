@@ -75,10 +75,10 @@ class Outlook:
 
 
 def look(host: Host) -> Finding:
-    if host.machine != "x86_64":
-        raise CannotTell(f"only the rules of x86-64 are known here, not those of {host.machine}")
     if not crashkernel.asked(host.cmdline):
         return Finding(Answer.NOT_APPLICABLE, "no crashkernel= asks for any")
+    if host.machine != "x86_64":
+        raise CannotTell(f"only the rules of x86-64 are known here, not those of {host.machine}")
     params = boot_params.read(host.root)
     if params is None:
         raise CannotTell("what the boot loader passed on was not collected (boot_params)")
@@ -187,6 +187,8 @@ def _counted(seen: Outlook) -> Finding:
     about = f" This is an estimate: {seen.estimate}." if seen.estimate else ""
     if not odds.most:
         return _none_found(seen, facts)
+    if odds.most == odds.places and seen.estimate and seen.reserved:
+        raise CannotTell(f"{seen.estimate}, and what is known does not explain this boot")
     usual = 2 * odds.most > odds.places
     answer = Answer.PROBLEM if usual or not seen.reserved else Answer.WARNING
     return Finding(

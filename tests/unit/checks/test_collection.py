@@ -93,10 +93,12 @@ def test_links_are_followed(machine: Host, tmp_path: Path) -> None:
     link.parent.mkdir()
     link.symlink_to(machine.path("/outside"))
     (link.parent / "masked").symlink_to("/dev/null")
+    (link.parent / "nowhere").symlink_to("none")
     copy = unpacked(machine, check_of(files=("etc/*",)), to=tmp_path / "copy")
     assert not copy.path("/etc/a").is_symlink()
     assert copy.path("/etc/a").read_text() == "there\n"
     assert copy.path("/etc/masked").read_bytes() == b""
+    assert copy.path("/etc/nowhere").read_bytes() == b""
 
 
 def test_what_cannot_be_taken_is_told(machine: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,7 @@ CHECKED = tuple(
 
 def test_one_line_ends_with_how_many_problems_the_checks_found() -> None:
     shown = summary.status(replace(known(seen(), book()), checks=CHECKED))
-    assert summary.one_line(shown).endswith("; 1 found by kexecwatchctl check")
+    assert summary.one_line(shown).endswith("; 1 problem found by kexecwatchctl check")
     fine = shown.model_copy(update={"checks": shown.checks[1:]})
     assert "check" not in summary.one_line(fine)
 
