@@ -36,8 +36,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """`path`: on that machine. `subsystems`: what its rules match SUBSYSTEM with; "" where some
-    rules match none."""
+    """`path`: on that machine. `subsystems`: what any of its rules matches SUBSYSTEM with."""
 
     path: str
     subsystems: frozenset[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,29 @@ def test_a_rule() -> None:
     )
     assert file.subsystems == {"memory", "cpu"}
     assert file.commands == (Command('say "hi"'), Command("x"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "commands"),
+    [
+        ('RUN="x"', (Command("x"),)),
+        ('RUN{program}+="x"', (Command("x"),)),
+        ('RUN{builtin}+="kmod load x"', ()),
+        ('RUN-="x"', ()),
+        ('IMPORT{program}="x"', (Command("x"),)),
+        ('IMPORT{file}="x"', ()),
+        ('ENV{SYSTEMD_WANTS}+="x.service"', (Command("x.service", by_systemd=True),)),
+        ('ENV{SYSTEMD_WANTS}=="x.service"', ()),
+        ('ENV{OTHER}="x", NAME="y", ATTR{program}="z"', ()),
+        (' # RUN+="x"', ()),
+    ],
+)
+def test_what_is_run(rule: str, commands: tuple[Command, ...]) -> None:
+    assert parse(rule, "/r").commands == commands
+
+
+def test_what_a_rule_is_not_for() -> None:
+    assert not parse('SUBSYSTEM!="memory", SUBSYSTEMS=="cpu"', "/r").subsystems
 
 
 def test_of_one_name_the_administrators_counts(tmp_path: Path) -> None:
@@ -34,6 +58,9 @@ def test_of_one_name_the_administrators_counts(tmp_path: Path) -> None:
             "usr/lib/udev/rules.d/70-d.rules.dpkg-new": rule.format("no rule"),
         },
     )
+    populate(tmp_path, {"usr/lib/udev/rules.d/80-e.rules": rule.format("hidden by a link")})
+    (tmp_path / "etc/udev/rules.d/80-e.rules").symlink_to("/dev/null")
+    (tmp_path / "etc/udev/rules.d/90-f.rules").symlink_to("nowhere")
     found = [(file.path, file.commands[0].text) for file in read(tmp_path)]
     assert found == [
         ("/usr/lib/udev/rules.d/40-b.rules", "first"),

@@ -33,6 +33,11 @@ def test_the_administrators_file_hides_the_vendors(tmp_path: Path) -> None:
     assert values(tmp_path, tree) == ["2 3 4", ""]
 
 
+def test_what_is_a_value_and_what_is_none(tmp_path: Path) -> None:
+    text = "[Service]\n# \\\nKey=[1]\nOther=0\nKey\nKey=2\\\n; no end\n3\n[Install]\nKey=0\n"
+    assert values(tmp_path, {VENDOR: text}) == ["[1]", "2 3"]
+
+
 def test_masked(tmp_path: Path) -> None:
     link = tmp_path / f"etc/systemd/system/{UNIT}"
     link.parent.mkdir(parents=True)
@@ -58,6 +63,10 @@ def test_what_is_collected_is_all_that_is_read() -> None:
     assert f"etc/systemd/system/{UNIT}.d/*.conf" in files(UNIT)
     assert "usr/lib/systemd/system/service.d/*.conf" in files(UNIT)
     assert VENDOR in files(UNIT)
+    names = [name for name in files("a-b-c.service") if name.startswith("run/")]
+    assert [name.split("/")[3] for name in names] == [
+        "a-b-c.service", "a-b-c.service.d", "a-b-.service.d", "a-.service.d", "service.d"
+    ]  # fmt: skip
 
 
 FILTERS: tuple[tuple[list[str], bool, bool], ...] = (
@@ -76,6 +85,7 @@ FILTERS: tuple[tuple[list[str], bool, bool], ...] = (
     (["@known"], True, True),
     (["@system-service", ""], True, True),
     (["@system-service", "", "~@reboot"], False, False),
+    (["@reboot", "", "@system-service"], False, False),
     (["~"], True, True),
 )
 
