@@ -12,7 +12,8 @@ import pytest
 from kexecwatchd import config
 from kexecwatchd.checks import doctor
 from kexecwatchd.checks.check import Answer, Check, Finding
-from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.host import ABOUT, COLLECTED, CannotTell, Host
+from tests.unit.kernel.trees import populate
 
 ADDRESS = "0x13a53f000-0x13fffffff"
 LISTED = "13a53f000-13fffffff"
@@ -41,7 +42,10 @@ def test_no_text_that_everyone_gets_has_an_address() -> None:
     told = result.model_dump_json()
     assert "13a53f000" not in told
     assert "13fffffff" not in told
-    assert result.facts["size"] == 1 << 30
+    black = "[address]"
+    assert result.facts == {
+        "line": black, "lines": [black], "by line": {black: black}, "size": 1 << 30
+    }  # fmt: skip
     assert result.summary == "it ends at [address]"
 
 
@@ -65,3 +69,21 @@ def test_a_configuration_in_force_comes_before_the_files(tmp_path: Path) -> None
     in_force = config.from_tables({"crash": {"mode": "off"}}, {})
     assert Host(tmp_path, in_force=in_force).config == in_force
     assert Host(tmp_path).config is None
+
+
+def test_either_place_has_a_configuration_and_a_wrong_one_is_no_answer(tmp_path: Path) -> None:
+    vendor = {"usr/lib/kexecwatchd/kexecwatchd.toml": '[crash]\nmode = "off"\n'}
+    populate(tmp_path / "vendor", vendor)
+    assert Host(tmp_path / "vendor").config
+    populate(tmp_path / "wrong", {"etc/kexecwatchd/kexecwatchd.toml": "[crash]\nmode = 1\n"})
+    with pytest.raises(CannotTell, match="configuration is wrong"):
+        _ = Host(tmp_path / "wrong").config
+
+
+@pytest.mark.parametrize("about", ["", "[1]", '{"left_out": 3}', "{}"])
+def test_a_damaged_collection_left_nothing_out(about: str, tmp_path: Path) -> None:
+    populate(tmp_path, {f"{COLLECTED}/{ABOUT}": about})
+    host = Host(tmp_path, live=False)
+    assert not host.left_out("boot-log")
+    with pytest.raises(CannotTell, match="was not collected"):
+        _ = host.machine

@@ -18,6 +18,7 @@ from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import PlacedBy, Placement, Segment
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import BLOCK, CMDLINE, CRASH_REGION, DIMM, FakeKernel
+from tests.unit.kernel.test_firmware_map import boot_params
 from tests.unit.kernel.trees import kexec_rules, populate
 
 
@@ -100,6 +101,20 @@ def test_where_the_configured_image_would_go(kernel: FakeKernel) -> None:
     assert look(kernel).forecast == ""
     kernel.add_dimm()
     assert "into hot-added memory" in str(look(kernel).forecast)
+
+
+def test_boot_memory_that_is_gone(kernel: FakeKernel) -> None:
+    kernel.add_dimm()
+    bootmemory.record(kernel.root)
+    assert look(kernel).lost is None, "firmware's map is not shown"
+    data = boot_params([(r.start, r.size, 1) for r in kernel.ram])
+    populate(kernel.root, {"sys/kernel/boot_params/data": data})
+    assert look(kernel).lost == ""
+    kernel.set_state(DIMM, "offline")
+    seen = look(kernel)
+    assert (seen.hot_added, seen.movable, seen.offline, seen.usable) == (0, 0, BLOCK, BLOCK)
+    kernel.remove_dimm()
+    assert "of boot memory is gone" in str(look(kernel).lost)
 
 
 def test_hidden_addresses_are_no_empty_machine(kernel: FakeKernel) -> None:
