@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,11 @@ def test_what_has_addresses_only_when_asked_for(machine: Host, tmp_path: Path) -
     check = check_of(OPEN, SECRET, files=("proc/iomem",), addresses=("proc/iomem",))
     without = unpacked(machine, check, to=tmp_path / "without")
     assert not without.path("/proc/iomem").exists()
+    assert not without.path(f"{COLLECTED}/{SECRET.name}.json").exists()
     finding = examine(without, check)
+    assert (finding.answer, WITHOUT_ADDRESSES in finding.summary) == (Answer.CANNOT_TELL, True)
+    # That it asks for no secret Source does not make the file one that the machine lacks.
+    finding = examine(without, check_of(OPEN, addresses=("proc/iomem",)))
     assert (finding.answer, WITHOUT_ADDRESSES in finding.summary) == (Answer.CANNOT_TELL, True)
     full = unpacked(machine, check, to=tmp_path / "full", with_addresses=True)
     assert full.path("/proc/iomem").exists()
@@ -107,6 +112,9 @@ def test_what_cannot_be_taken_is_told(machine: Host, monkeypatch: pytest.MonkeyP
     found = collect(machine, [check_of(files=("etc/large",))], with_addresses=False)
     assert "etc/large" not in found.files
     assert found.unreadable == {"etc/large": "more than 1 MiB"}
+    os.mknod(machine.path("/etc/socket"), stat.S_IFSOCK | 0o600)
+    found = collect(machine, [check_of(files=("etc/socket",))], with_addresses=False)
+    assert found.unreadable == {"etc/socket": "No such device or address"}
 
 
 def test_it_changes_no_answer(machine: Host, tmp_path: Path) -> None:
@@ -130,8 +138,10 @@ def test_the_archive(machine: Host, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_modes_are_kept(machine: Host, tmp_path: Path) -> None:
     os.chmod(machine.path("/proc/cmdline"), 0o640)
-    found = collect(machine, [check_of(files=("proc/cmdline",))], with_addresses=False)
+    found = collect(machine, [check_of(OPEN, files=("proc/cmdline",))], with_addresses=False)
     assert found.files["proc/cmdline"][1] == 0o640
+    # What is no file of the machine is root's alone.
+    assert {found.files[f"{COLLECTED}/{name}"][1] for name in (ABOUT, "open.json")} == {0o600}
 
 
 def test_without_root_it_is_an_error(
