@@ -48,6 +48,8 @@ def test_answer(check: Check, case: Case, tmp_path: Path) -> None:
     if finding.answer in (Answer.PROBLEM, Answer.WARNING):
         assert finding.explanation
         assert finding.remedy
+    else:
+        assert not finding.remedy, "there is nothing to do"
     for name in finding.facts:
         assert re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name), (
             f"{name!r}: for programs, not people"
