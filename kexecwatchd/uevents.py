@@ -19,6 +19,11 @@ import pyudev
 # A hot-add of 480 GiB in blocks of 128 MiB is 7,680 events at about 1 KiB of socket memory each.
 RECEIVE_BUFFER = 16 << 20
 
+# Events that are read at a time, so that the bus and the watchdog get their turn: a full socket has
+# more than ten thousand. To read all of them took longer than callers on the bus wait (seen under
+# emulation, on a busy host).
+AT_ONCE = 256
+
 
 @dataclass(slots=True)
 class Batch:
@@ -65,7 +70,10 @@ class Uevents:
 
     def _read(self) -> None:
         try:
-            while (device := self._monitor.poll(timeout=0)) is not None:
+            for _ in range(AT_ONCE):
+                device = self._monitor.poll(timeout=0)
+                if device is None:
+                    break
                 self._add(device)
         except OSError as error:
             # An overflow shows as POLLERR, which pyudev raises without a number and without

@@ -105,6 +105,22 @@ async def test_a_batch_has_the_blocks_that_were_named(
     events.stop(loop)
 
 
+async def test_a_full_socket_holds_nobody_up(
+    monitor: Monitor, sender: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others get their turn before all of it is read; and all of it is."""
+    monkeypatch.setattr(uevents, "AT_ONCE", 20)
+    woken = asyncio.Event()
+    events = Uevents(woken.set)
+    for number in range(3 * uevents.AT_ONCE):
+        send(sender, f"memory/memory{number}")
+    events.start(asyncio.get_running_loop())
+    batches = [await batch_of(events, woken) for _ in range(3)]
+    assert [batch.events for batch in batches] == [uevents.AT_ONCE] * 3
+    assert not any(batch.lost for batch in batches)
+    events.stop(asyncio.get_running_loop())
+
+
 async def test_an_overflow_is_told_and_over(monitor: Monitor, sender: socket.socket) -> None:
     """What is left in the socket is read, and the next events come as ever."""
     monitor.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
