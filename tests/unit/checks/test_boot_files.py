@@ -11,9 +11,10 @@ import pytest
 from kexecwatchd.checks.boot_files import CHECK, SEEN
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.host import Host
+from kexecwatchd.checks.sources.bootfiles import KERNELS, chosen
 from tests.unit.kernel.trees import populate
 
-from .machines import RELEASE, Case, answer_of
+from .machines import COMMON, RELEASE, Case, answer_of
 
 OTHER = "6.12.1+deb13-amd64"
 KERNEL, INITRD = f"/boot/vmlinuz-{RELEASE}", f"/boot/initrd.img-{RELEASE}"
@@ -120,3 +121,18 @@ def test_files_are_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cmdline", ["maxcpus=1", "nr_cpus=2", "nosmp"])
 def test_other_words_for_few_cpus(tmp_path: Path, cmdline: str) -> None:
     answer_of(CHECK, Case(cmdline, Answer.OK, "yes", files(cmdline), seen()), tmp_path)
+
+
+def test_whose_kernels_are_looked_at(tmp_path: Path) -> None:
+    """The crash image's may be a distribution's; a reboot image has kexecwatchd.toml only."""
+    theirs = "/var/lib/kdump/vmlinuz"
+    populate(tmp_path, {**COMMON, "etc/default/kdump-tools": "", theirs[1:]: b"no kernel"})
+    host = Host(tmp_path)
+    assert [(f.image.value, f.origin) for f in chosen(host)] == [("crash", "kdump-tools")]
+    found = host.ask(KERNELS)
+    assert found.keys() == {theirs}
+    assert "too short" in str(found[theirs])
+    populate(tmp_path, {TOML: '[reboot]\nkernel = "/none"\ncmdline = "ro"\n'})
+    found = Host(tmp_path).ask(KERNELS)
+    assert found.keys() == {theirs, "/none"}
+    assert found["/none"] == "cannot be opened: No such file or directory"

@@ -63,7 +63,7 @@ class TestSlots:
         )
 
     def test_not_across_two_nodes_nor_where_memory_can_go(self) -> None:
-        ram, stays = mib((128, 1024)), mib((0, 256), (256, 512))
+        ram, stays = mib((128, 1024)), mib((0, 256), (256, 512), (2048, 4096))
         slots = find_slots(IMAGE, ram, (), Options(), most=ANY, immovable=stays)
         assert places(slots) == [*range(128, 201, 2), *range(256, 457, 2)]
         slots = find_slots(IMAGE, mib((128, 400)), (), Options(), most=ANY, immovable=stays)
@@ -171,7 +171,8 @@ class TestOptions:
             ("memmap=exactmap,16M$128M", Options()),
             ("a -- memmap=16M$128M", Options()),
             ('"memmap=16M$128M"', Options(mib((128, 144)))),
-            ("hugepagesz=1G hugepages=4", Options(gigantic=4)),
+            ("memmap=x,16M$128M", Options()),
+            ("hugepagesz=1G hugepages=4 panic=9", Options(gigantic=4)),
             ("hugepagesz=2M hugepages=4", Options()),
             ("hugepages=4", Options()),
             ("nokaslr", Options(off="nokaslr is on the command line")),

@@ -259,6 +259,17 @@ class TestExplains:
         assert tight.explains(REQUEST, place, RangeSet())
         assert not tight.explains(REQUEST, place, self.regions(tight, 5 * GIB))
 
+    def test_what_either_model_says_will_do(self) -> None:
+        boot = machine(((1, 560),), high=0, initrd=0)
+        rough = model(replace(boot, kernel=KernelSize(SIZE.least, SIZE.least + 20 * MIB)))
+        request, differ = Request(200 * MIB), 0
+        for place in rough.slots:
+            found = [x.reserve(request, place) for x in (rough.hopeful, rough.cautious)]
+            for one in found:
+                assert rough.explains(request, place, RangeSet([one.main] if one else []))
+            differ += found[0] != found[1]
+        assert differ
+
     def test_a_place_that_is_none(self, tight: Model) -> None:
         for place in (5 * GIB + MIB, 2 * GIB):
             assert not tight.explains(REQUEST, place, self.regions(tight, 5 * GIB))

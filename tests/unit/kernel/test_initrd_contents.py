@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -228,6 +229,15 @@ def lzma1(dict_size: int) -> list[dict[str, int]]:
     return [{"id": lzma.FILTER_LZMA1, "dict_size": dict_size}]
 
 
+def xz_with_size(data: bytes) -> bytes:
+    """As xz -T0 writes it, with the block's size in front of the filters: .xz format, 3.1.4."""
+    packed = lzma.compress(data, filters=xz(4 << 20))
+    assert 128 <= len(data) < 1 << 14
+    size = bytes([len(data) & 0x7F | 0x80, len(data) >> 7])
+    header = packed[12:13] + b"\x80" + size + packed[14:17] + b"\0"
+    return packed[:12] + header + zlib.crc32(header).to_bytes(4, "little") + packed[24:]
+
+
 def zstd_window(data: bytes, log: int) -> bytes:
     parameters = zstandard.ZstdCompressionParameters(window_log=log, write_content_size=False)
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
@@ -263,6 +273,7 @@ def zstd_segment(data: bytes, width: int, dictionary: int) -> bytes:
         (zstd_frame, (11 << 18) + (512 << 10)),
         (PACK["zstd"], len(ALL) + (512 << 10)),  # one segment: as much as there is
         (lz4_legacy, 16 << 20),
+        (xz_with_size, 4 << 20),
         (PACK["gzip"], 64 << 10),
         (PACK["bzip2"], 4 << 20),
         (lambda data: zstd_frame(data, 17 << 3), (128 << 20) + (512 << 10)),
