@@ -8,6 +8,8 @@ go; "kexec/memory_hotplug: Prevent removal and accidental use" (March 2020) tell
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.sources import bootfiles
@@ -28,10 +30,14 @@ _WHAT_IT_IS = (
     " were chosen when it was loaded; nothing keeps that memory there, and the machine hangs or"
     " resets when it is gone."
 )
-_REMEDY = (
+_ABSENT = "Load one."
+_WRONG = (
     "Load it again (kexecwatchctl status says why kexecwatchd did not), or unload it: kexec -p -u"
-    " for the crash image, kexec -u for the reboot image. kexecwatchd does so by itself with"
-    ' mode = "ensure", and kernel and cmdline, in [crash] and [reboot] of kexecwatchd.toml.'
+    " for the crash image, kexec -u for the reboot image."
+)
+_BY_ITSELF = (
+    ' kexecwatchd loads by itself with mode = "ensure", and kernel and cmdline, in [crash] and'
+    " [reboot] of kexecwatchd.toml."
 )
 
 
@@ -46,8 +52,15 @@ def look(host: Host) -> Finding:
         )
     worst = min((answers[j] for j in told), key=list(Answer).index)
     words = "; ".join(f"{j.image.value} image {j.state.value}: {j.reason}" for j in told)
-    remedy = _REMEDY if worst is Answer.PROBLEM else ""
-    return Finding(worst, words, _WHAT_IT_IS, remedy, facts)
+    return Finding(worst, words, _WHAT_IT_IS, _remedy(answers), facts)
+
+
+def _remedy(answers: Mapping[Judged, Answer]) -> str:
+    wrong = [judged for judged, answer in answers.items() if answer is Answer.PROBLEM]
+    if not wrong:
+        return ""
+    absent = all(judged.state is State.ABSENT for judged in wrong)
+    return (_ABSENT if absent else _WRONG) + _BY_ITSELF
 
 
 def _answer(host: Host, judged: Judged, seen: Look) -> Answer:

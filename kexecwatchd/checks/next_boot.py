@@ -224,10 +224,10 @@ def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
 
 
 def _summary(seen: Outlook, odds: Odds) -> str:
+    if odds.most == odds.places:
+        return "no: there is no room, wherever KASLR puts the kernel"
     start = "" if seen.reserved else "this boot reserved nothing; "
     about = "about " if seen.estimate or odds.least < odds.most else ""
-    if odds.most == odds.places:
-        return f"{start}no: there is no room, wherever KASLR puts the kernel"
     return (
         f"{start}{about}{_ratio(odds)} boots will reserve nothing, for where KASLR puts the kernel"
     )
