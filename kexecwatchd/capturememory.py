@@ -55,7 +55,7 @@ _DUMP_TOOL = 8 * _MIB
 _USER_SPACE = 24 * _MIB
 _DRIVERS = 32 * _MIB
 
-#: crashkernel= is given in these steps: CRASH_ALIGN, arch/x86/include/asm/crash_reserve.h.
+#: What is advised is rounded up to this: CRASH_ALIGN, arch/x86/include/asm/crash_reserve.h.
 STEP = 16 * _MIB
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where x86-64 reserves a crash kernel's memory, and from which of its own places it cannot.
 
-Sources: reserve_crashkernel_generic() in kernel/crash_reserve.c (6.7 and later), before that
-reserve_crashkernel() in arch/x86/kernel/setup.c; __memblock_find_range_top_down() in mm/memblock.c:
-the highest room that there is. Whether a request fits depends on the kernel's own place only in so
-far as that takes all the rooms there are at once. So the places from which it fails are one range
-of addresses for each room that is looked for, and nothing has to be tried.
+Sources: reserve_crashkernel_generic() in kernel/crash_reserve.c (6.9 and later; from 6.7 in
+kernel/crash_core.c), before that reserve_crashkernel() in arch/x86/kernel/setup.c;
+__memblock_find_range_top_down() in mm/memblock.c: the highest room that there is. Whether a request
+fits depends on the kernel's own place only in so far as that takes all the rooms there are at once.
+So the places from which it fails are one range of addresses for each room that is looked for, and
+nothing has to be tried.
 """
 
 from __future__ import annotations

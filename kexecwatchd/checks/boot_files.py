@@ -105,9 +105,9 @@ def look(host: Host) -> Finding:
     more = f" (and {len(others)} more)" if others else ""
     return Finding(
         worst.answer,
-        f"not as they are: {worst.what}{more}",
-        "What cannot be loaded is seen before each load, so the old image stays; but then it grows"
-        " out of date. What can be loaded and does not work is only seen after the crash."
+        f"{'no' if worst.answer is Answer.PROBLEM else 'perhaps not'}: {worst.what}{more}",
+        "kexecwatchd sees before a load what cannot be loaded, and the old image stays; but then it"
+        " grows out of date. What can be loaded and does not work is only seen after the crash."
         + "".join(f" Also: {trouble.what}." for trouble in others),
         " ".join(dict.fromkeys(trouble.remedy for trouble in (worst, *others))),
         facts,
@@ -164,7 +164,6 @@ def _cmdline(host: Host, files: BootFiles) -> Iterator[_Trouble]:
     """What a crash kernel needs to be told; a distribution's tool tells more than is known here."""
     if files.image is not ImageName.CRASH:
         return
-    words = files.cmdline.split() if files.cmdline is not None else None
     told = files.cmdline if files.cmdline is not None else _what_the_tool_may_add(host)
     if acpi_memory.memory_present(host.root) and "acpi_no_memhotplug" not in told.split():
         yield _Trouble(
@@ -177,8 +176,8 @@ def _cmdline(host: Host, files: BootFiles) -> Iterator[_Trouble]:
             " default that a comment there shows; KDUMP_COMMANDLINE_APPEND in /etc/sysconfig/kdump."
             " Then load the image again.",
         )
-    names = {word.partition("=")[0] for word in words or ()}
-    if words is not None and not names & {"nr_cpus", "maxcpus", "nosmp"}:
+    names = {word.partition("=")[0] for word in told.split()}
+    if files.cmdline is not None and not names & {"nr_cpus", "maxcpus", "nosmp"}:
         yield _Trouble(
             Answer.WARNING,
             "the crash image's command line lacks nr_cpus=1",

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.sources.look import LOOK, Look
+from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources.look import LOOK, NOT_RECORDED, Look
+from kexecwatchd.kernel import kexec_state
 from kexecwatchd.sizes import human
 
 _X86 = (
@@ -27,14 +29,13 @@ _ARM64 = (
     " device tree or UEFI memory map. The loader does not ask for that, and such an image does not"
     " start."
 )
-_NOT_RECORDED = (
-    "what was there at boot is not known: kexecwatchd-boot-memory.service did not run in this boot"
-)
 
 
 def look(host: Host) -> Finding:
     machine = host.machine
     seen = host.ask(LOOK)
+    if kexec_state.read(host.root).reboot_loaded is None:
+        return Finding(Answer.NOT_APPLICABLE, "this kernel can hold no reboot image")
     if not seen.blocks:
         return Finding(
             Answer.NOT_APPLICABLE, "this kernel has no memory hotplug: memory is as it was at boot"
@@ -50,7 +51,7 @@ def look(host: Host) -> Finding:
 
 def _x86(seen: Look) -> Finding:
     if seen.lost is None:
-        raise CannotTell(_NOT_RECORDED)
+        raise CannotTell(NOT_RECORDED)
     if seen.lost:
         return Finding(
             Answer.PROBLEM,
@@ -64,7 +65,7 @@ def _x86(seen: Look) -> Finding:
 
 def _arm64(seen: Look) -> Finding:
     if not seen.boot_known:
-        raise CannotTell(_NOT_RECORDED)
+        raise CannotTell(NOT_RECORDED)
     facts: dict[str, Fact] = {"hot_added_bytes": seen.hot_added}
     if seen.hot_added:
         return Finding(
@@ -85,5 +86,6 @@ CHECK = Check(
     look=look,
     answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     cheap=False,  # the daemon judges each load by itself
+    files=bootfiles.LOADED,
     asks=(LOOK,),
 )

@@ -17,6 +17,7 @@ from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
 from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.checks.sources.bootfiles import KERNELS, BootFiles
+from kexecwatchd.checks.sources.bootloader import to_set
 from kexecwatchd.checks.sources.initrdgroups import INITRD, capture_files
 from kexecwatchd.checks.sources.reserved import RESERVATION, Reservation
 from kexecwatchd.kernel.bootimage import BootImage
@@ -115,7 +116,10 @@ def _judged(host: Host, estimate: Estimate, capture: Capture, reservation: Reser
         "reserve": [[part.name, part.size] for part in estimate.reserve],
     }
     needed, reserved = estimate.needed, reservation.total
-    ask = f"Boot with {_setting(host, estimate, reservation)}. {_left_out(capture)}"
+    ask = (
+        f"{to_set(_setting(host, estimate, reservation))} Whether it always fits: kexecwatchctl"
+        f" check next-boot. {_left_out(capture)}"
+    )
     if estimate.loaded > reservation.main:
         return Finding(
             Answer.PROBLEM,

@@ -22,7 +22,7 @@ from kexecwatchd.checks.host import ABOUT, COLLECTED, FILES, CannotTell, Host
 
 WITHOUT_ADDRESSES = "left out because it has physical addresses (collect --with-addresses)"
 
-# Bytes. /proc/kallsyms, the largest that is asked for, has about 10 MiB.
+# Bytes. Nothing that is asked for comes near.
 _MOST = 64 << 20
 _PIECE = 64 << 10
 

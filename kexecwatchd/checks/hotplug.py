@@ -46,10 +46,6 @@ _IN_PART = (
     f"{_WHAT_IT_IS} This kernel rewrites the list by itself when memory goes online or offline, but"
     " it keeps memory that was removed, and an image that kexec -c loaded is left as it is."
 )
-_REMEDY = (
-    'Set mode = "ensure", kernel, initrd and cmdline in [crash] of /etc/kexecwatchd/'
-    "kexecwatchd.toml, and start kexecwatchd (systemctl enable --now kexecwatchd)."
-)
 
 
 def look(host: Host) -> Finding:
@@ -90,14 +86,14 @@ def look(host: Host) -> Finding:
             Answer.WARNING,
             "in part: the kernel does, but it keeps listing memory that was removed",
             _IN_PART,
-            _REMEDY,
+            daemon.TEND_CRASH,
             facts,
         )
     return Finding(
         Answer.WARNING,
         "neither the kernel nor kexecwatchd does",
         f"{_WHAT_IT_IS} This kernel does not do that (CONFIG_CRASH_HOTPLUG is of 6.6).",
-        _REMEDY,
+        daemon.TEND_CRASH,
         facts,
     )
 

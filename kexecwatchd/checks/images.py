@@ -30,14 +30,16 @@ _WHAT_IT_IS = (
     " were chosen when it was loaded; nothing keeps that memory there, and the machine hangs or"
     " resets when it is gone."
 )
-_ABSENT = "Load one."
+_ABSENT = (
+    "Load one: kdump-config load (Debian), kdumpctl start (Fedora), systemctl restart kdump (SUSE)."
+)
 _WRONG = (
     "Load it again (kexecwatchctl status says why kexecwatchd did not), or unload it: kexec -p -u"
     " for the crash image, kexec -u for the reboot image."
 )
 _BY_ITSELF = (
-    ' kexecwatchd loads by itself with mode = "ensure", and kernel and cmdline, in [crash] and'
-    " [reboot] of kexecwatchd.toml."
+    ' Or have kexecwatchd do it: mode = "ensure", kernel and cmdline in [crash] or [reboot] of'
+    " /etc/kexecwatchd/kexecwatchd.toml."
 )
 
 
@@ -67,7 +69,8 @@ def _answer(host: Host, judged: Judged, seen: Look) -> Answer:
     if judged.state is not State.ABSENT:
         return _ANSWERS[judged.state]
     mode = host.config.image(judged.image).mode if host.config else None
-    asked_for = mode is Mode.ENSURE or (judged.image is ImageName.CRASH and seen.reserved > 0)
+    reserved = judged.image is ImageName.CRASH and seen.reserved > 0 and mode is not Mode.OFF
+    asked_for = mode is Mode.ENSURE or reserved
     return Answer.PROBLEM if asked_for else Answer.NOT_APPLICABLE
 
 

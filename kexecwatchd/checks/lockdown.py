@@ -27,11 +27,13 @@ def look(host: Host) -> Finding:
     chosen = bootfiles.chosen(host)
     if not chosen:
         return Finding(Answer.NOT_APPLICABLE, "no kernel to load is configured")
-    asked_by = _asked_by(host)
+    lockdown = kexec_state.lockdown(host.root)
+    forced = bool(kconfig.is_set(host.root, "KEXEC_SIG_FORCE"))
+    asked_by = _asked_by(lockdown, forced=forced)
     appraisal = ima.refuses_kexec_load(host.root)
     secure = ima.secure_boot(host.root)
     facts: dict[str, Fact] = {
-        "lockdown": kexec_state.lockdown(host.root),
+        "lockdown": lockdown,
         "secure_boot": secure,
         "ima": appraisal,
     }
@@ -45,7 +47,6 @@ def look(host: Host) -> Finding:
     unsigned = [
         k for k, image in images.items() if isinstance(image, BootImage) and not image.signed
     ]
-    forced = bool(kconfig.is_set(host.root, "KEXEC_SIG_FORCE"))
     # Under lockdown alone the kernel takes IMA's word instead (kimage_validate_signature()).
     if asked_by and unsigned and (forced or not appraisal):
         return Finding(
@@ -75,7 +76,9 @@ def look(host: Host) -> Finding:
             f"{_REFUSED} The kernels bear signatures. But the keys of the distribution come to the"
             " kernel through secure boot's firmware and shim; without it, even the distribution's"
             " own kernel may be refused.",
-            "Switch on secure boot, or take lockdown= off the kernel's command line.",
+            "Switch on secure boot."
+            if forced
+            else "Switch on secure boot, or take lockdown= off the kernel's command line.",
             facts,
         )
     return Finding(
@@ -86,14 +89,11 @@ def look(host: Host) -> Finding:
     )
 
 
-def _asked_by(host: Host) -> str:
+def _asked_by(lockdown: str, *, forced: bool) -> str:
     """What has kexec_file_load(2) insist on a signature; "" = nothing."""
-    lockdown = kexec_state.lockdown(host.root)
     if lockdown not in ("", "none"):
         return f"lockdown is {lockdown}"
-    if kconfig.is_set(host.root, "KEXEC_SIG_FORCE"):
-        return "this kernel was built with CONFIG_KEXEC_SIG_FORCE"
-    return ""
+    return "this kernel was built with CONFIG_KEXEC_SIG_FORCE" if forced else ""
 
 
 CHECK = Check(

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.sources.bootloader import to_set
 from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.checks.sources.runningkernel import RUNNING_KERNEL
 from kexecwatchd.crashplace import LOW_MAX
 from kexecwatchd.kernel import (
     boot_params,
+    bootlog,
     crashkernel,
     firmware_map,
     iomem,
@@ -54,7 +56,6 @@ _SAME = (
     "KASLR is switched off (nokaslr), or not built into this kernel, so the kernel lies at the same"
     " place at each boot, and the same memory is free for a crash kernel."
 )
-_IN_THE_LOADER = "in the boot loader's configuration (on Debian: /etc/default/grub, update-grub)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +90,25 @@ def look(host: Host) -> Finding:
     except BadCrashkernel as error:
         if reserved:
             raise CannotTell(f"memory is reserved, although {error}") from None
-        sizes = f"Give a size, such as crashkernel=512M, {_IN_THE_LOADER}."
-        return Finding(Answer.PROBLEM, f"no: {error}", _NOT_UNDERSTOOD, sizes)
+        size = to_set("a size, such as crashkernel=512M,")
+        return Finding(Answer.PROBLEM, f"no: {error}", _NOT_UNDERSTOOD, size)
     if request is None:
         return Finding(Answer.NOT_APPLICABLE, "crashkernel= asks for 0 bytes here")
     if params.kexec:
         raise CannotTell("kexec started this kernel; how the boot loader starts one is not seen")
     if not params.randomised:
-        return _without_kaslr(bool(reserved))
+        return _without_kaslr(request, bool(reserved))
     return _with_kaslr(host, params, request, reserved)
 
 
-def _without_kaslr(reserved: bool) -> Finding:
+def _without_kaslr(request: Request, reserved: bool) -> Finding:
     if reserved:
         return Finding(Answer.OK, "yes: without KASLR each boot is like this one", _SAME)
     return Finding(
         Answer.PROBLEM,
         "no: nothing is reserved, and without KASLR each boot is like this one",
         _SAME,
-        f"Ask for less, or for memory above 4 GiB, {_IN_THE_LOADER}:"
-        " crashkernel=SIZE,high crashkernel=128M,low",
+        to_set(f"a smaller crashkernel=, or {_with_little_below(request)},"),
     )
 
 
@@ -161,6 +161,8 @@ def _estimate(host: Host, params: BootParams, request: Request) -> str:
             return "whether memory is encrypted, for which more is reserved, is not known"
         if any("Memory Encryption Features active" in line for line in log):
             return "with memory encryption the kernel reserves more below 4 GiB"
+        if not bootlog.whole(log):
+            return "the boot log has lost whether memory is encrypted, for which more is reserved"
     return ""
 
 
@@ -171,7 +173,7 @@ def _unexplained(reserved: bool) -> Finding:
         Answer.PROBLEM,
         "this boot reserved nothing, for a reason that is not KASLR",
         _WHY + " By the rules of KASLR and of the reservation, this boot should have got it.",
-        "See what the check of the reservation says: kexecwatchctl check --explain",
+        "See what the check of the reservation says: kexecwatchctl check reservation",
     )
 
 
@@ -208,7 +210,7 @@ def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
     if seen.reserved:
         return Finding(
             Answer.CANNOT_TELL,
-            f"{seen.estimate}; but not more than about {_ratio(_at_most(seen))} boots fail",
+            f"{seen.estimate}; but at most about {_ratio(_at_most(seen))} fail",
             f"{_WHY} As long as the kernel lies elsewhere than what this boot reserved, that"
             " memory can be reserved again.",
             facts=facts,
@@ -217,8 +219,7 @@ def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
         Answer.PROBLEM,
         f"this boot reserved nothing, and how often that happens is not known: {seen.estimate}",
         _WHY,
-        f"Boot again, and ask for less below 4 GiB, {_IN_THE_LOADER}: crashkernel=SIZE,high"
-        " crashkernel=128M,low",
+        to_set(_with_little_below(seen.request)),
         facts,
     )
 
@@ -229,14 +230,20 @@ def _summary(seen: Outlook, odds: Odds) -> str:
     start = "" if seen.reserved else "this boot reserved nothing; "
     about = "about " if seen.estimate or odds.least < odds.most else ""
     return (
-        f"{start}{about}{_ratio(odds)} boots will reserve nothing, for where KASLR puts the kernel"
+        f"{start}{about}{_ratio(odds)} will reserve nothing, depending on where KASLR puts the"
+        " kernel"
     )
 
 
 def _ratio(odds: Odds) -> str:
-    """1 in 230."""
-    ratio = odds.places / max(odds.most, 1)
-    return f"1 in {ratio:.0f}" if ratio >= 10 else f"1 in {ratio:.2g}"
+    """1 in 230 boots; where it is frequent 44 % of boots, and never all where some do not."""
+    if odds.most * 10 <= odds.places:
+        return f"1 in {odds.places / max(odds.most, 1):.0f} boots"
+    return f"{min(100 * odds.most // odds.places, 99)} % of boots"
+
+
+def _with_little_below(request: Request) -> str:
+    return f"crashkernel={-(-request.size // MIB)}M,high crashkernel=128M,low"
 
 
 def _count(odds: Odds) -> str:
@@ -261,19 +268,17 @@ def _what_fits(seen: Outlook) -> str:
 def _remedy(seen: Outlook) -> str:
     better = remedy(seen.model, seen.request)
     if better:
-        return f"Boot with {_setting(better)}, {_IN_THE_LOADER}."
+        return to_set(_setting(better))
     size = largest_size(seen.model, seen.request.size)
     if size:
-        return (
-            f"Boot with crashkernel={size // MIB}M, {_IN_THE_LOADER}, if that is enough for the"
-            " capture kernel."
-        )
+        enough = " Whether that is enough: kexecwatchctl check capture-memory."
+        return to_set(f"crashkernel={size // MIB}M") + enough
     if seen.model.without_kaslr(seen.request):
         return (
-            f"Boot with nokaslr, {_IN_THE_LOADER}: where the kernel lies then, there is room. It"
-            " takes away a protection against attacks on the kernel."
+            "Boot with nokaslr on the kernel's command line: where the kernel lies then, there is"
+            " room. It takes away a protection against attacks on the kernel."
         )
-    return f"Ask for less {_IN_THE_LOADER}: this machine has no room for so much."
+    return "This machine has no room for so much. " + to_set("a smaller crashkernel=")
 
 
 def _setting(request: Request) -> str:

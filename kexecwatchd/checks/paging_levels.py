@@ -47,7 +47,7 @@ _WHAT_IT_IS = (
 _REFUSED = (
     f"{_WHAT_IT_IS} kexec_file_load refuses a kernel without XLF_5LEVEL, but has dropped the crash"
     " image by then that was loaded before: the machine is left without one. kexecwatchd refuses it"
-    " first. kexec-tools with kexec -c load it without a word, and it does not start."
+    " first. kexec-tools with kexec -c load it without a word, and it cannot start."
 )
 _NEWER = (
     "Configure a kernel of 5.3 or newer for it. If it must be this one, boot the running kernel"

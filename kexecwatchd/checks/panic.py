@@ -79,7 +79,7 @@ def look(host: Host) -> Finding:
     if off:
         choices = "; ".join(f"{_OPTIONAL[name]} (kernel.{name})" for name in off)
         explanation += f" Other trouble leaves no dump unless its setting is 1: {choices}."
-    return Finding(Answer.OK, "yes, a panic and any oops does", explanation, facts=facts)
+    return Finding(Answer.OK, "yes: a panic does, and so does any oops", explanation, facts=facts)
 
 
 def _number(host: Host, name: str) -> int | None:

@@ -18,7 +18,7 @@ _ONE_WAY = (
 )
 _REMEDY = (
     "Find what sets it (grep -r kexec_load /etc/sysctl.d /usr/lib/sysctl.d /etc/sysctl.conf), take"
-    " that out, and boot again: the kernel lets nobody raise it while it runs."
+    " that out, and boot again: none of these can be taken back while the kernel runs."
 )
 
 
@@ -37,8 +37,9 @@ def look(host: Host) -> Finding:
             "no images at all: this kernel was built without kexec"
             if state.reboot_loaded is None
             else "reboot images only: this kernel was built without CONFIG_CRASH_DUMP",
-            "Of each image that a kernel can hold it has a file below /sys/kernel (kexec_loaded and"
-            " kexec_crash_loaded, or kexec/loaded and kexec/crash_loaded).",
+            "For each kind of image that it can hold, a kernel has a file below /sys/kernel"
+            " (kexec_loaded and kexec_crash_loaded, or kexec/loaded and kexec/crash_loaded); it is"
+            " missing here.",
             "Boot a kernel that was built with CONFIG_KEXEC_FILE and CONFIG_CRASH_DUMP.",
         )
     if state.load_disabled:

@@ -14,9 +14,13 @@ from itertools import islice
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.kernel.kcore import Kcore
 from kexecwatchd.kernel.kmsg import KernelLog
+
+_NO_KCORE = "it is not there: the kernel was built without CONFIG_PROC_KCORE"
+_PLACEMENT = {"kallsyms": "proc/kallsyms", "kmsg": "dev/kmsg"}
 
 
 def _look(host: Host) -> dict[str, str]:
@@ -27,7 +31,7 @@ def _kcore(host: Host) -> str:
     try:
         Kcore(host.root).close()
     except FileNotFoundError:
-        return "it is not there: the kernel was built without CONFIG_PROC_KCORE"
+        return _NO_KCORE
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or "it is no ELF core"
     return ""
@@ -58,10 +62,12 @@ READABLE: Source[dict[str, str]] = Source("read-back", dict[str, str], _look)
 
 def look(host: Host) -> Finding:
     told = host.ask(READABLE)
-    lockdown = kexec_state.lockdown(host.root)
-    facts: dict[str, Fact] = {**told, "lockdown": lockdown}
+    state = kexec_state.read(host.root)
+    if state.crash_loaded is None and state.reboot_loaded is None:
+        return Finding(Answer.NOT_APPLICABLE, "this kernel can hold no images")
+    facts: dict[str, Fact] = {**told, "lockdown": state.lockdown}
     if why := told["kcore"]:
-        locked = lockdown == "confidentiality"
+        locked = state.lockdown == "confidentiality"
         because = "lockdown=confidentiality forbids it" if locked else why
         return Finding(
             Answer.WARNING,
@@ -69,9 +75,7 @@ def look(host: Host) -> Finding:
             "What the loaded crash image lists can only be seen in the kernel's own memory, through"
             " /proc/kcore. Without it kexecwatchd can load images, but not tell whether one that is"
             " loaded fits, least of all one that another tool loaded, or that the kernel changed.",
-            "Boot with lockdown=integrity."
-            if locked
-            else "Boot a kernel with CONFIG_PROC_KCORE, and run this as root outside containers.",
+            _remedy(why, locked=locked),
             facts,
         )
     hidden = [f"/{name} ({told[key]})" for key, name in _PLACEMENT.items() if told[key]]
@@ -90,13 +94,19 @@ def look(host: Host) -> Finding:
     return Finding(Answer.OK, "yes: all that it needs to read is open to root", facts=facts)
 
 
-_PLACEMENT = {"kallsyms": "proc/kallsyms", "kmsg": "dev/kmsg"}
+def _remedy(why: str, *, locked: bool) -> str:
+    if locked:
+        return "Boot with lockdown=integrity."
+    if why == _NO_KCORE:
+        return "Boot a kernel with CONFIG_PROC_KCORE."
+    return "Run this as root, outside containers."
+
 
 CHECK = Check(
     name="read-back",
     question="Can kexecwatchd see what the kernel holds?",
     look=look,
-    answers=frozenset({Answer.WARNING, Answer.OK}),
-    files=("sys/kernel/security/lockdown",),
+    answers=frozenset({Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
+    files=(*bootfiles.LOADED, "sys/kernel/security/lockdown"),
     asks=(READABLE,),
 )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
-from kexecwatchd.checks.sources import daemon
-from kexecwatchd.checks.sources.look import LOOK, Look
+from kexecwatchd.checks.sources import bootfiles, daemon
+from kexecwatchd.checks.sources.look import LOOK, NOT_RECORDED, Look
+from kexecwatchd.kernel import kexec_state
 from kexecwatchd.model import ImageName, WhenUnsafe
 from kexecwatchd.sizes import human
 
@@ -30,6 +31,8 @@ _CONFIGURE = (
 
 def look(host: Host) -> Finding:
     seen = host.ask(LOOK)
+    if kexec_state.read(host.root).reboot_loaded is None:
+        return Finding(Answer.NOT_APPLICABLE, "this kernel can hold no reboot image")
     facts: dict[str, Fact] = {
         "movable_bytes": seen.movable,
         "hot_added_bytes": seen.hot_added,
@@ -55,10 +58,7 @@ def look(host: Host) -> Finding:
 
 def _nothing_to_hit(seen: Look, facts: dict[str, Fact]) -> Finding:
     if not seen.boot_known:
-        raise CannotTell(
-            "what was hot-added is not known: kexecwatchd-boot-memory.service did not run in this"
-            " boot"
-        )
+        raise CannotTell(NOT_RECORDED)
     if seen.driver_managed:
         return Finding(
             Answer.OK,
@@ -106,6 +106,6 @@ CHECK = Check(
     look=look,
     answers=frozenset({Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     cheap=False,  # the daemon judges each load by itself
-    files=daemon.FILES,
+    files=(*daemon.FILES, *bootfiles.LOADED),
     asks=(LOOK,),
 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.sources.bootloader import to_set
 from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.crashplace import LOW_MAX
 from kexecwatchd.kernel import (
@@ -26,6 +27,7 @@ from kexecwatchd.kernel import (
     kexec_state,
 )
 from kexecwatchd.kernel.crashkernel import BadCrashkernel, Request
+from kexecwatchd.kernel.firmware_map import BadFirmwareMap
 from kexecwatchd.kernel.memparse import words
 from kexecwatchd.model import ImageName, MemoryMap, Mode
 from kexecwatchd.ranges import RangeSet
@@ -35,9 +37,11 @@ _WHAT = (
     "A crash kernel starts in memory that the running kernel has kept off since its boot. It is set"
     " aside by crashkernel= on the command line, early in the boot and never later."
 )
-_LESS = (
-    "Ask for less, or for memory above 4 GiB and a small part below: crashkernel=512M,high"
-    " crashkernel=128M,low. Then boot again."
+_COUNTS = " kexecwatchctl check next-boot counts what fits (x86-64)."
+_LESS = to_set("a smaller crashkernel=, or SIZE,high with 128M,low beside it,") + _COUNTS
+_FIND = (
+    "Find what writes there (grep -rs kexec_crash_size /etc /usr/lib/systemd /usr/local), take that"
+    " out, and boot again."
 )
 _SPELL = "Write it as one of crashkernel=512M, crashkernel=512M,high or crashkernel=2G-:512M."
 
@@ -59,8 +63,7 @@ _REASONS = (
         "There was room above 4 GiB, but not for the part below that goes with it, and without that"
         " part the kernel gives the other one back. Whether there is room can depend on where KASLR"
         " puts the kernel, and change from boot to boot.",
-        "Boot again, and ask for a smaller part below 4 GiB: crashkernel=512M,high"
-        " crashkernel=128M,low.",
+        to_set("a smaller part below 4 GiB, SIZE,high with 128M,low beside it,") + _COUNTS,
     ),
     _Reason(
         # x86 before 6.7; riscv before 6.7; arm64, and all since.
@@ -96,7 +99,7 @@ _REASONS = (
 )
 
 
-# The same three origins.
+# What it says when it was given: x86 and riscv before 6.7; all since.
 _GIVEN = re.compile(r"Reserving \d+MB of memory at|crashkernel: reserved|crashkernel reserved:")
 
 
@@ -108,11 +111,7 @@ def look(host: Host) -> Finding:
         return Finding(Answer.NOT_APPLICABLE, "this kernel cannot hold a crash image")
     memory = iomem.read_memory_map(host.root)
     regions = memory.crash_regions
-    try:
-        request = crashkernel.parse(cmdline, _boot_memory(host, memory))
-        bad = ""
-    except BadCrashkernel as error:
-        request, bad = None, str(error)
+    request, bad = _request(host, memory)
     if regions:
         return _reserved(host, regions, request)
     if not crashkernel.asked(cmdline):
@@ -120,6 +119,20 @@ def look(host: Host) -> Finding:
     if request is None and not bad:
         return Finding(Answer.NOT_APPLICABLE, "no: crashkernel= asks for 0 bytes on this machine")
     return _refused(host, bad)
+
+
+def _request(host: Host, memory: MemoryMap) -> tuple[Request | None, str]:
+    """What is asked for, and why it cannot be granted; neither where that depends on how much
+    memory there was and nothing shows it. Raises BadFirmwareMap where nothing is reserved either.
+    """
+    try:
+        return crashkernel.parse(host.cmdline, _boot_memory(host, memory)), ""
+    except BadCrashkernel as error:
+        return None, str(error)
+    except BadFirmwareMap:
+        if not memory.crash_regions:
+            raise
+        return None, ""
 
 
 def _boot_memory(host: Host, memory: MemoryMap) -> int:
@@ -148,7 +161,7 @@ def _reserved(host: Host, regions: RangeSet, request: Request | None) -> Finding
             f"{_WHAT} What is not needed of it can be given back while the machine runs, by writing"
             " to /sys/kernel/kexec_crash_size (/sys/kernel/kexec/crash_size), and it cannot be had"
             " back.",
-            "Find what writes there, and boot again.",
+            _FIND,
             facts,
         )
     if high and not low and host.machine == "x86_64":
@@ -157,8 +170,7 @@ def _reserved(host: Host, regions: RangeSet, request: Request | None) -> Finding
             f"only above 4 GiB: {told}",
             f"{_WHAT} Devices of 32 bits reach memory below 4 GiB only; a crash kernel that needs"
             " one of them to write the dump, or its buffers for them (swiotlb), fails without.",
-            "Boot with a part below 4 GiB: crashkernel=SIZE,high without crashkernel=0,low, and"
-            " without an address.",
+            "Boot with a part below 4 GiB: leave out crashkernel=0,low, and any @ADDRESS.",
             facts,
         )
     if request and request.cma and not cma and _says(host, "CMA reservation failed"):
@@ -203,14 +215,14 @@ def _refused(host: Host, bad: str) -> Finding:
             "no longer: it was reserved at boot, and given back since",
             f"{_WHAT} Writing 0 to /sys/kernel/kexec_crash_size (/sys/kernel/kexec/crash_size)"
             " gives it back; it cannot be had back.",
-            "Find what writes there, and boot again.",
+            _FIND,
         )
     if bad:
         return Finding(Answer.PROBLEM, f"no: {bad}", _WHAT, _SPELL)
     return Finding(
         Answer.PROBLEM,
         f"no: {asked}" + (f", and {why}" if why else ", and the kernel does not say why"),
-        _WHAT + ("" if why else " A kernel built without kexec says nothing of crashkernel=."),
+        _WHAT,
         f"{_LESS} What the kernel says of it: journalctl -kb | grep -i crashkernel",
     )
 

@@ -172,8 +172,7 @@ def _broken(
         )
     why += " The same command from a shell works, since it does not run in that service."
     remedy = (
-        "Have kexecwatchd do it: name kernel, initrd and cmdline in [crash] of"
-        f" /etc/kexecwatchd/kexecwatchd.toml, and {_mask(blocked)} Or permit it to what udev runs:"
+        f"{daemon.TEND_CRASH} Then {_mask(blocked)} Or permit it to what udev runs:"
         f" systemctl edit {_UDEVD}, with the lines [Service] and SystemCallFilter=@reboot, then"
         f" systemctl restart {_UDEVD}."
     )

@@ -22,12 +22,16 @@ def render(results: Sequence[CheckResult], *, explain: bool, width: int, colour:
         lines += _lines(result, explain=explain, width=width, colour=colour)
         if explain:
             lines.append("")
-    lines += (
-        ["", *_verdict(results, explain, width)]
-        if not explain
-        else _verdict(results, explain, width)
-    )
+    if not explain:
+        lines.append("")
+    lines += _verdict(results, explain, width)
     return "\n".join(lines)
+
+
+def explaining(results: Sequence[CheckResult]) -> str:
+    """The command that explains what is wrong; all, where nothing is."""
+    wrong = [r.name for r in results if r.answer in (Answer.PROBLEM, Answer.WARNING)]
+    return " ".join(["kexecwatchctl check", *(wrong or ["--explain"])])
 
 
 def _lines(result: CheckResult, *, explain: bool, width: int, colour: bool) -> Iterator[str]:
@@ -60,5 +64,5 @@ def _verdict(results: Sequence[CheckResult], explain: bool, width: int) -> list[
     ]
     if not parts:
         return ["No problem found."]
-    hint = "" if explain else " What each means and what to do: kexecwatchctl check --explain"
+    hint = "" if explain else f" What it means and what to do: {explaining(results)}"
     return wrapped(f"{', '.join(parts)}.{hint}", width, "")

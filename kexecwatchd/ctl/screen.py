@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer
+from kexecwatchd.ctl.checkscreen import explaining
 from kexecwatchd.ctl.text import GREEN, RED, YELLOW, counted, listed, painted, plain, wrapped
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
@@ -25,7 +26,6 @@ from kexecwatchd.report import (
 from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
-_EXPLAIN = "kexecwatchctl check --explain"
 
 _VERDICTS = {
     State.CURRENT: "is current",
@@ -111,7 +111,7 @@ def _found(status: Status, width: int, colour: bool) -> list[str]:
                 lines += painted(answer, text, indent, width=width, code=code, colour=colour)
     if not lines:
         return []
-    head = "Checks".ljust(_LABEL_WIDTH) + f"what to do: {_EXPLAIN}"
+    head = "Checks".ljust(_LABEL_WIDTH) + f"what to do: {explaining(status.checks)}"
     return ["", *wrapped(head, width, " " * _LABEL_WIDTH), *lines]
 
 

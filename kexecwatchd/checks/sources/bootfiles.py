@@ -35,8 +35,11 @@ FILES = (
     "proc/cmdline",
 )
 
+#: What a kernel holds, and can hold (kernel/kexec_state.py).
+LOADED = ("sys/kernel/kexec_*loaded", "sys/kernel/kexec/*loaded")
+
 #: What has_crash_image() reads.
-CRASH_IMAGE = (*FILES, "sys/kernel/kexec_*loaded", "sys/kernel/kexec/*loaded")
+CRASH_IMAGE = (*FILES, *LOADED)
 
 
 @dataclass(frozen=True, slots=True)

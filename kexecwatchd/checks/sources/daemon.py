@@ -17,6 +17,12 @@ _GROUPS = tuple(
     for hierarchy in ("", "unified/", "systemd/")
 )
 
+#: What to do to have it keep the crash image right.
+TEND_CRASH = (
+    'Set mode = "ensure", kernel, initrd and cmdline in [crash] of /etc/kexecwatchd/'
+    "kexecwatchd.toml, and start kexecwatchd (systemctl enable --now kexecwatchd)."
+)
+
 FILES = (*_GROUPS, *bootfiles.FILES)
 
 

@@ -56,6 +56,10 @@ class Look:
     obstacle: str
 
 
+NOT_RECORDED = (
+    "what was there at boot is not known: kexecwatchd-boot-memory.service did not run in this boot;"
+    " systemctl status says why, and after the next boot it will be known"
+)
 _NOT_SEEN_BEFORE = (
     "where it lies, and what became of that memory, is not known: kexecwatchd did not load it, and"
     " did not run since"

@@ -147,12 +147,12 @@ def size(low: int, high: int = 0) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("cmdline", "low", "high", "setting"),
     [
-        ("crashkernel=80M", 80, 0, "crashkernel=224M."),
-        ("crashkernel=512M-:80M", 80, 0, "crashkernel=224M."),
+        ("crashkernel=80M", 80, 0, "crashkernel=224M"),
+        ("crashkernel=512M-:80M", 80, 0, "crashkernel=224M"),
         ("crashkernel=16M,high crashkernel=64M,low", 64, 16,
-         "crashkernel=160M,high crashkernel=64M,low."),
-        ("crashkernel=16M,high", 64, 16, "crashkernel=160M,high."),
-        ("crashkernel=16M", 64, 16, "crashkernel=160M."),
+         "crashkernel=160M,high crashkernel=64M,low"),
+        ("crashkernel=16M,high", 64, 16, "crashkernel=160M,high"),
+        ("crashkernel=16M", 64, 16, "crashkernel=160M"),
     ],
 )  # fmt: skip
 def test_the_setting_keeps_its_form(
@@ -161,7 +161,7 @@ def test_the_setting_keeps_its_form(
     files = {**FILES, "proc/cmdline": f"root=/dev/vda1 {cmdline}\n"}
     case = Case("", Answer.PROBLEM, "no", files, {**asks(0), **size(low, high)})
     finding: Finding = answer_of(CHECK, case, tmp_path)
-    assert f"Boot with {setting}" in finding.remedy
+    assert f"Set {setting} in the boot loader" in finding.remedy
 
 
 def test_the_high_part_alone_must_take_the_image(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ CASES = (
         {**INTEGRITY, **IMA, CONFIG: "CONFIG_IMA_APPRAISE=y\nCONFIG_KEXEC_SIG_FORCE=y\n"},
         kernels(signed=False),
     ),
+    Case(
+        "signed, without secure boot, and the kernel was built to insist",
+        Answer.WARNING,
+        "CONFIG_KEXEC_SIG_FORCE, and without secure boot",
+        {**FILES, CONFIG: "CONFIG_KEXEC_SIG_FORCE=y\n"},
+        kernels(signed=True),
+    ),
     Case("appraised", Answer.WARNING, "IMA's policy", {**FILES, **IMA}, kernels(signed=True)),
     Case("no kernel", Answer.CANNOT_TELL, "no such", INTEGRITY, {"kernels": {KERNEL: "no such"}}),
 )

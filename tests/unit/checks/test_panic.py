@@ -25,7 +25,7 @@ NOTIFIERS = "root=/dev/vda1 crash_kexec_post_notifiers quiet\n"
 NONE_LOADED = {**DEBIAN, "sys/kernel/kexec_crash_loaded": "0\n", f"{SYSCTL}/panic_on_oops": "0\n"}
 
 CASES = (
-    Case("Debian with kdump-tools", Answer.OK, "any oops does", DEBIAN),
+    Case("Debian with kdump-tools", Answer.OK, "so does any oops", DEBIAN),
     Case(
         "an oops is survived",
         Answer.WARNING,
@@ -36,7 +36,7 @@ CASES = (
     Case(
         "others not first",
         Answer.OK,
-        "any oops does",
+        "so does any oops",
         {**DEBIAN, "proc/cmdline": NOTIFIERS.replace(" quiet", "=0 quiet")},
     ),
     Case("a debugger", Answer.PROBLEM, "debugger", {**DEBIAN, KGDBOC: "ttyS0,115200\n"}),
@@ -44,7 +44,7 @@ CASES = (
     Case(
         "a debugger that stands back",
         Answer.OK,
-        "any oops does",
+        "so does any oops",
         {**DEBIAN, KGDBOC: "ttyS0\n", f"{SYSCTL}/panic": "10\n"},
     ),
     Case("no crash image", Answer.NOT_APPLICABLE, "no crash image is loaded", NONE_LOADED),

@@ -26,6 +26,13 @@ CASES = (
     Case("locked down", Answer.WARNING, "confidentiality", LOCKED, told(kcore="not permitted")),
     Case("in a container", Answer.WARNING, "(not permitted)", asks=told(kcore="not permitted")),
     Case("no symbols", Answer.WARNING, "/proc/kallsyms (hidden)", asks=told(kallsyms="hidden")),
+    Case(
+        "a kernel without kexec",
+        Answer.NOT_APPLICABLE,
+        "can hold no images",
+        {"sys/kernel/kexec_loaded": None, "sys/kernel/kexec_crash_loaded": None},
+        told(kcore="not permitted"),
+    ),
     Case("not tried", Answer.CANNOT_TELL, "read-back: it was not collected"),
     Case("no log", Answer.WARNING, "/dev/kmsg (not permitted)", asks=told(kmsg="not permitted")),
 )

@@ -76,7 +76,7 @@ class TestScreen:
             "ok              Is it on? yes",
             "problem         Is it on? no: it is off",
             "",
-            "1 problem. What each means and what to do: kexecwatchctl check --explain",
+            "1 problem. What it means and what to do: kexecwatchctl check it",
         ]
 
     def test_explained(self) -> None:

@@ -325,7 +325,7 @@ def test_what_the_checks_found_stands_below_the_answer_the_worst_first() -> None
     assert lines[:6] == [
         "COVERED: crash image is current",
         "",
-        "Checks         what to do: kexecwatchctl check --explain",
+        "Checks         what to do: kexecwatchctl check c0 c2",
         "  problem      Is it so? it is 2 (c2)",
         "  warning      Is it so? it is 0 (c0)",
         "",
