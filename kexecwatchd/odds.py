@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from kexecwatchd import kaslr
 from kexecwatchd.crashplace import LOW_MAX, Reserved, failing, reserve
 from kexecwatchd.kaslr import Image, Slots
-from kexecwatchd.kernel import firmware_map
 from kexecwatchd.kernel.boot_params import BootParams
 from kexecwatchd.kernel.bootimage import BootImage
 from kexecwatchd.kernel.crashkernel import Request
@@ -131,7 +130,7 @@ def model(boot: Boot) -> Model:
         most=_MAXMEM_LA57 if boot.la57 else _MAXMEM,
         immovable=boot.immovable,
     )
-    memory = firmware_map.usable((*params.entries, *params.extra), boot.cmdline)
+    memory = params.memory(boot.cmdline)
     free = memory - RangeSet(_pages(r) for r in (params.initrd, params.setup_data, _LOW_MIB) if r)
     low_size = max(_swiotlb(boot.cmdline) + _BESIDE_SWIOTLB, LOW_SIZE)
     return Model(

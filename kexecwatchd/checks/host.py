@@ -27,6 +27,13 @@ from kexecwatchd.kernel import kexec_state
 COLLECTED = "kexecwatchd-collected"
 ABOUT = "about.json"
 
+#: What Host.config is read from.
+CONFIG_FILES = (
+    "usr/lib/kexecwatchd/kexecwatchd.toml",
+    "etc/kexecwatchd/kexecwatchd.toml",
+    "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
+)
+
 #: What every collection has, for whatever check.
 FILES = ("proc/sys/kernel/arch", "proc/sys/kernel/osrelease", "proc/cmdline")
 

@@ -28,7 +28,6 @@ from kexecwatchd.kernel import (
     boot_params,
     bootlog,
     crashkernel,
-    firmware_map,
     iomem,
     kconfig,
     kexec_state,
@@ -59,7 +58,7 @@ _SAME = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class NextBoot:
     """What this boot shows of the next. `kernel`: the kernel's size in bytes. `estimate`: why what
     is counted is no more than that; "" = it is exact."""
 
@@ -84,7 +83,7 @@ def look(host: Host) -> Finding:
     if params is None:
         raise CannotTell("what the boot loader passed on was not collected (boot_params)")
     reserved = iomem.read_memory_map(host.root).crash_regions
-    memory = firmware_map.usable((*params.entries, *params.extra), host.cmdline)
+    memory = params.memory(host.cmdline)
     try:
         request = crashkernel.parse(host.cmdline, memory.size)
     except BadCrashkernel as error:
@@ -113,7 +112,7 @@ def _without_kaslr(request: Request, reserved: bool) -> Finding:
 
 
 def _with_kaslr(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> Finding:
-    seen = outlook(host, params, request, reserved)
+    seen = next_boot(host, params, request, reserved)
     start = iomem.kernel_start((host.root / "proc/iomem").read_text(encoding="ascii"))
     if start is None:
         raise CannotTell("/proc/iomem does not say where the kernel lies")
@@ -122,7 +121,7 @@ def _with_kaslr(host: Host, params: BootParams, request: Request, reserved: Rang
     return _unexplained(bool(reserved))
 
 
-def outlook(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> Outlook:
+def next_boot(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> NextBoot:
     """Raises CannotTell, OSError or ValueError."""
     running = host.ask(RUNNING_KERNEL)
     boot = Boot(
@@ -135,7 +134,7 @@ def outlook(host: Host, params: BootParams, request: Request, reserved: RangeSet
         cma=meminfo.amounts(host.root).get("CmaTotal", 0),
     )
     estimate = _estimate(host, params, request)
-    return Outlook(model(boot), request, reserved, host.release, running.size.most, estimate)
+    return NextBoot(model(boot), request, reserved, host.release, running.size.most, estimate)
 
 
 def _immovable(host: Host) -> tuple[Range, ...]:
@@ -177,7 +176,7 @@ def _unexplained(reserved: bool) -> Finding:
     )
 
 
-def _counted(seen: Outlook) -> Finding:
+def _counted(seen: NextBoot) -> Finding:
     odds = seen.odds
     facts: dict[str, Fact] = {
         "kernel": seen.release,
@@ -203,7 +202,7 @@ def _counted(seen: Outlook) -> Finding:
     )
 
 
-def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
+def _none_found(seen: NextBoot, facts: Mapping[str, Fact]) -> Finding:
     if not seen.estimate:
         places = f"the {seen.odds.places} places that KASLR has for {seen.release}"
         return Finding(Answer.OK, f"yes, from each of {places}", _WHY, facts=facts)
@@ -224,7 +223,7 @@ def _none_found(seen: Outlook, facts: Mapping[str, Fact]) -> Finding:
     )
 
 
-def _summary(seen: Outlook, odds: Odds) -> str:
+def _summary(seen: NextBoot, odds: Odds) -> str:
     if odds.most == odds.places:
         return "no: there is no room, wherever KASLR puts the kernel"
     start = "" if seen.reserved else "this boot reserved nothing; "
@@ -250,14 +249,14 @@ def _count(odds: Odds) -> str:
     return f"{odds.most}" if odds.least == odds.most else f"{odds.least} to {odds.most}"
 
 
-def _at_most(seen: Outlook) -> Odds:
+def _at_most(seen: NextBoot) -> Odds:
     """As many places as are in the way of what this boot reserved."""
     near = RangeSet.of(*((max(r.start - seen.kernel + 1, 0), r.end) for r in seen.reserved))
     count = seen.model.slots.within(near)
     return Odds(seen.model.slots.count, 0, count)
 
 
-def _what_fits(seen: Outlook) -> str:
+def _what_fits(seen: NextBoot) -> str:
     size = largest_size(seen.model, seen.request.size)
     low = largest_low(seen.model, seen.request.size, LOW_MAX)
     sizes = [f"up to {human(size)} in all"] if size else []
@@ -265,7 +264,7 @@ def _what_fits(seen: Outlook) -> str:
     return f"What fits from all of them: {' or '.join(sizes) or 'nothing'}."
 
 
-def _remedy(seen: Outlook) -> str:
+def _remedy(seen: NextBoot) -> str:
     better = remedy(seen.model, seen.request)
     if better:
         return to_set(_setting(better))

@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
-from kexecwatchd.checks.host import CannotTell, Host
+from kexecwatchd.checks.host import CONFIG_FILES, CannotTell, Host
+from kexecwatchd.checks.sources import bootfiles
 from kexecwatchd.checks.sources.bootloader import to_set
 from kexecwatchd.checks.sources.bootlog import BOOT_LOG
 from kexecwatchd.crashplace import LOW_MAX
@@ -22,7 +23,6 @@ from kexecwatchd.kernel import (
     boot_params,
     bootlog,
     crashkernel,
-    firmware_map,
     iomem,
     kexec_state,
 )
@@ -141,7 +141,7 @@ def _boot_memory(host: Host, memory: MemoryMap) -> int:
     params = boot_params.read(host.root)
     if params is None:
         return (memory.system_ram - memory.driver_managed).size
-    return firmware_map.usable((*params.entries, *params.extra), host.cmdline).size
+    return params.memory(host.cmdline).size
 
 
 def _reserved(host: Host, regions: RangeSet, request: Request | None) -> Finding:
@@ -241,11 +241,8 @@ CHECK = Check(
     answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     files=(
         "proc/cmdline",
-        "sys/kernel/kexec_*loaded",
-        "sys/kernel/kexec/*loaded",
-        "usr/lib/kexecwatchd/kexecwatchd.toml",
-        "etc/kexecwatchd/kexecwatchd.toml",
-        "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
+        *bootfiles.LOADED,
+        *CONFIG_FILES,
     ),
     addresses=(
         "proc/iomem",

@@ -13,7 +13,7 @@ from struct import unpack_from
 
 from kexecwatchd.kernel import firmware_map
 from kexecwatchd.kernel.firmware_map import Entry
-from kexecwatchd.ranges import Range
+from kexecwatchd.ranges import Range, RangeSet
 
 _KASLR_FLAG = 1 << 1  # loadflags: the decompressor, or the EFI stub, randomised
 _KEXEC = 0xD  # type_of_loader, upper half: kexec-tools, and the kernel's own kexec_file_load(2)
@@ -44,6 +44,10 @@ class BootParams:
     randomised: bool
     efi: bool
     kexec: bool
+
+    def memory(self, cmdline: str) -> RangeSet:
+        """What the kernel takes for memory with this command line. Raises BadFirmwareMap."""
+        return firmware_map.usable((*self.entries, *self.extra), cmdline)
 
 
 def read(root: Path = Path("/")) -> BootParams | None:

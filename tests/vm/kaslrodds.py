@@ -28,17 +28,17 @@ CMDLINE = "crashkernel=320M memmap=16M$128M,16M$456M memmap=16M$600M"
 _GROUPS = 20
 
 
-def outlook(host: Host) -> next_boot.Outlook:
+def outlook(host: Host) -> next_boot.NextBoot:
     """What is predicted of the machine's boots."""
     params = boot_params.read(host.root)
     assert params
     memory = firmware_map.usable((*params.entries, *params.extra), host.cmdline)
     request = crashkernel.parse(host.cmdline, memory.size)
     assert request
-    return next_boot.outlook(host, params, request, RangeSet())
+    return next_boot.next_boot(host, params, request, RangeSet())
 
 
-def as_predicted(predicted: next_boot.Outlook, boot: Seen) -> bool:
+def as_predicted(predicted: next_boot.NextBoot, boot: Seen) -> bool:
     """True when it lay at one of the places, and reserved what had to come of that."""
     layouts = (predicted.model.hopeful, predicted.model.cautious)
     return boot.place in predicted.model.slots and boot.reserved in [

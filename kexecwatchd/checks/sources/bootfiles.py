@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kexecwatchd.checks.host import CannotTell, Host, Source
+from kexecwatchd.checks.host import CONFIG_FILES, CannotTell, Host, Source
 from kexecwatchd.checks.sources import shellvars
 from kexecwatchd.checks.sources.shellvars import NotPlain
 from kexecwatchd.kernel import bootimage, crashkernel, kexec_state
@@ -28,9 +28,7 @@ _DISTRIBUTIONS = (
 )  # fmt: skip
 
 FILES = (
-    "usr/lib/kexecwatchd/kexecwatchd.toml",
-    "etc/kexecwatchd/kexecwatchd.toml",
-    "etc/kexecwatchd/kexecwatchd.toml.d/*.toml",
+    *CONFIG_FILES,
     *(marker for _, marker, _, _ in _DISTRIBUTIONS),
     "proc/cmdline",
 )
