@@ -30,6 +30,7 @@ MIB = 1 << 20
 _FILES = (
     "proc/iomem", "proc/cmdline", "proc/cpuinfo", "proc/meminfo", "proc/sys/kernel/arch",
     "proc/sys/kernel/osrelease", "sys/kernel/boot_params/data", "sys/firmware/acpi/tables/SRAT",
+    "sys/kernel/kexec_crash_loaded",
 )  # fmt: skip
 _INIT = f"""#!/bin/busybox sh
 busybox mount -t proc none /proc
