@@ -113,10 +113,10 @@ def _without_kaslr(request: Request, reserved: bool) -> Finding:
 
 def _with_kaslr(host: Host, params: BootParams, request: Request, reserved: RangeSet) -> Finding:
     seen = next_boot(host, params, request, reserved)
-    start = iomem.kernel_start((host.root / "proc/iomem").read_text(encoding="ascii"))
-    if start is None:
+    kernel = iomem.read_kernel(host.root)
+    if kernel is None:
         raise CannotTell("/proc/iomem does not say where the kernel lies")
-    if seen.estimate or seen.model.explains(request, start, reserved):
+    if seen.estimate or seen.model.explains(request, kernel.start, reserved):
         return _counted(seen)
     return _unexplained(bool(reserved))
 

@@ -58,13 +58,17 @@ def parse(text: str) -> MemoryMap:
     )
 
 
-def kernel_start(text: str) -> int | None:
-    """Where the running kernel begins (_text); None where /proc/iomem does not say, or hides it."""
-    for number, line in enumerate(text.splitlines(), 1):
-        start, _, name = _resource(number, line)
-        if name == "Kernel code":
-            return start or None
-    return None
+def read_kernel(root: Path = Path("/")) -> Range | None:
+    """The running kernel's image, from its code to the end of its bss, as it is reserved
+    (early_reserve_memory(), arch/x86/kernel/setup.c); None where /proc/iomem does not say.
+
+    Raises OSError or MapError.
+    """
+    text = (root / "proc/iomem").read_text(encoding="ascii", errors="replace")
+    resources = (_resource(number, line) for number, line in enumerate(text.splitlines(), 1))
+    found = {name: (start, end + 1) for start, end, name in resources}
+    code, bss = found.get("Kernel code"), found.get("Kernel bss")
+    return Range(code[0], bss[1]) if code and bss and code[0] else None
 
 
 def _resource(number: int, line: str) -> tuple[int, int, str]:
@@ -82,15 +86,3 @@ def _named(
     resources: Sequence[tuple[int, int, str]], wanted: Callable[[str], bool]
 ) -> Iterator[Range]:
     return (Range(start, end + 1) for start, end, name in resources if wanted(name))
-
-
-def read_kernel_size(root: Path = Path("/")) -> int:
-    """Bytes of the running kernel's image, from its code to the end of its bss, as it is reserved
-    (early_reserve_memory(), arch/x86/kernel/setup.c); 0 = not known. Raises OSError or MapError."""
-    text = (root / "proc/iomem").read_text(encoding="ascii", errors="replace")
-    found = {
-        name: (start, end + 1)
-        for start, end, name in (_resource(n, line) for n, line in enumerate(text.splitlines(), 1))
-        if name in ("Kernel code", "Kernel bss")
-    }
-    return found["Kernel bss"][1] - found["Kernel code"][0] if len(found) == 2 else 0

@@ -6,9 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecwatchd.checks.host import Host, Source
+from kexecwatchd.crashplace import LOW_MAX
 from kexecwatchd.kernel import iomem
-
-_FOUR_GIB = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +33,12 @@ class Reservation:
 
 def _look(host: Host) -> Reservation:
     regions = iomem.read_memory_map(host.root).crash_regions
-    low = sum(region.size for region in regions if region.start < _FOUR_GIB)
+    kernel = iomem.read_kernel(host.root)
+    low = sum(region.size for region in regions if region.start < LOW_MAX)
     return Reservation(
         low=low,
         high=sum(region.size for region in regions) - low,
-        image=iomem.read_kernel_size(host.root),
+        image=kernel.size if kernel else 0,
         srat=host.path("sys/firmware/acpi/tables/SRAT").exists(),
     )
 

@@ -78,7 +78,8 @@ def case(
     """`kernel`: where it lies; `reserved`: the parts of the reservation (MiB)."""
     boot = machine(pieces, high=high)
     lines = [f"{e.start:x}-{e.start + e.size - 1:x} : System RAM" for e in boot.params.entries]
-    lines += [f"  {kernel:x}-{kernel + SIZE.most - 1:x} : Kernel code"]
+    lines += [f"  {kernel:x}-{kernel + MIB - 1:x} : Kernel code"]
+    lines += [f"  {kernel + MIB:x}-{kernel + SIZE.most - 1:x} : Kernel bss"]
     lines += [f"  {s * MIB:x}-{e * MIB - 1:x} : Crash kernel" for s, e in reserved]
     return Case(
         name,

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from kexecwatchd.kernel.iomem import (
     AddressesHidden,
     MapError,
-    kernel_start,
     parse,
-    read_kernel_size,
+    read_kernel,
     read_memory_map,
 )
 from kexecwatchd.ranges import Range, RangeSet
@@ -93,9 +92,11 @@ def test_the_running_kernels_size(tmp_path: Path) -> None:
         "  1633c000-167fffff : Kernel bss",
     )
     populate(tmp_path, {"proc/iomem": "\n".join(lines) + "\n"})
-    assert read_kernel_size(tmp_path) == 44 << 20
+    kernel = read_kernel(tmp_path)
+    assert kernel
+    assert kernel.size == 44 << 20
     populate(tmp_path, {"proc/iomem": lines[0] + "\n"})
-    assert read_kernel_size(tmp_path) == 0
+    assert read_kernel(tmp_path) is None
 
 
 @given(st.lists(st.tuples(st.integers(1, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 3))))
@@ -113,7 +114,15 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         assert parse(text).system_ram
 
 
-def test_kernel_start() -> None:
-    assert kernel_start(X86) == 0x106600000
-    assert kernel_start("00001000-0009fbff : System RAM\n") is None
-    assert kernel_start("00000000-00000000 : Kernel code\n") is None
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (X86, 0x106600000),
+        ("00001000-0009fbff : System RAM\n", None),
+        ("00000000-00000000 : Kernel code\n00000000-00000000 : Kernel bss\n", None),
+    ],
+)
+def test_where_the_kernel_begins(tmp_path: Path, text: str, start: int | None) -> None:
+    populate(tmp_path, {"proc/iomem": text})
+    kernel = read_kernel(tmp_path)
+    assert (kernel.start if kernel else None) == start

@@ -39,10 +39,12 @@ def needed(vm: Machine, tmp: Path, more: bytes = b"", *, bounce: int = 0, tmpfs:
         kernel = bootimage.inspect(file.fileno(), "x86_64")
     with file_of(padded(vm) + more) as fd:
         contents = initrd_contents.read(fd, lambda path: "")
+    running = iomem.read_kernel(tmp)
+    assert running
     return estimate(
         Capture(
             init_size=kernel.memory_size,
-            image=iomem.read_kernel_size(tmp),
+            image=running.size,
             packed=contents.packed,
             pages=contents.pages,
             files=contents.files,
