@@ -13,11 +13,12 @@ import signal
 from pathlib import Path
 
 from kexecwatchd import decisions, notify
-from kexecwatchd.bus import Bus, ReloadRefused, delayed_shutdown
+from kexecwatchd.bus import Bus, delayed_shutdown
 from kexecwatchd.config import Config, ConfigError, Sources, load
-from kexecwatchd.engine import Engine, LoadRefused, now
+from kexecwatchd.engine import Engine, now
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.requests import LoadFailed, Refused
 from kexecwatchd.summary import one_line
 from kexecwatchd.uevents import Uevents
 
@@ -96,9 +97,9 @@ class Daemon:
                 result = await self._engine.reload(image)
                 if not answer.done():
                     answer.set_result(result)
-            except LoadRefused as refusal:
+            except (Refused, LoadFailed) as refusal:
                 if not answer.done():
-                    answer.set_exception(ReloadRefused(str(refusal)))
+                    answer.set_exception(refusal)
 
     def _read_config(self) -> None:
         """On SIGHUP. A configuration that is wrong leaves the old one in force, and is told."""
@@ -132,7 +133,7 @@ class Daemon:
     def details(self) -> Details:
         return self._engine.details()
 
-    async def reload(self, image: ImageName) -> ImageStatus:
+    async def reload(self, image: ImageName, by: str) -> ImageStatus:
         answer: asyncio.Future[ImageStatus] = asyncio.get_running_loop().create_future()
         self._reloads.append((image, answer))
         self._wake.set()

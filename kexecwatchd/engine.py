@@ -28,6 +28,7 @@ from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
 from kexecwatchd.pacing import Pacing
 from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.requests import LoadFailed, Refused
 from kexecwatchd.rounds import CHEAP, Rounds, Timetable
 from kexecwatchd.uevents import Batch
 
@@ -38,10 +39,6 @@ IDLE_LOOK = 60.0
 # the idle look.
 MOTION_LOOK = 0.2
 MOTION_LOOKS = 25
-
-
-class LoadRefused(Exception):
-    """A load that was asked for was not done; the message is a sentence for people."""
 
 
 def now() -> Now:
@@ -298,10 +295,10 @@ class Engine:
         await self.look()
 
     async def reload(self, image: ImageName) -> ImageStatus:
-        """Load this image now because somebody asked for it; raises LoadRefused."""
+        """Load this image now because somebody asked for it. Raises Refused, LoadFailed."""
         settings = self._config.image(image)
         if settings.mode not in (Mode.ENSURE, Mode.FOLLOW):
-            raise LoadRefused(f"the {image} image has mode {settings.mode}: change [{image}] mode")
+            raise Refused(f"the {image} image has mode {settings.mode}: change [{image}] mode")
         self._changed = None
         await self.look()
         self._executor.forget_failures()
@@ -310,10 +307,10 @@ class Engine:
             Load("it was asked for"), image, self._seen, self._ledger.of(image), settings
         )
         if isinstance(load, str):
-            raise LoadRefused(f"the {image} image cannot be loaded: {load}")
+            raise Refused(f"the {image} image cannot be loaded: {load}")
         failure = await self._load(image, load)
         if failure:
-            raise LoadRefused(f"the {image} image could not be loaded: {failure}")
+            raise LoadFailed(f"the {image} image could not be loaded: {failure}")
         return next(i for i in self.status().images if i.image is image)
 
     async def _load(self, image: ImageName, load: Load) -> str:

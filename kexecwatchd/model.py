@@ -43,6 +43,19 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class Action(StrEnum):
+    """What a decision came to."""
+
+    VERDICT = "verdict"  # a new verdict, and nothing is done (now)
+    LOAD = "load"
+    UNLOAD = "unload"  # the daemon's own, because of the image's memory
+    DISCARD = "discard"  # somebody's, for reasons of their own
+    SET_MODE = "set-mode"
+    HOLD = "hold"
+    RELEASE = "release"
+    CONFIGURE = "configure"  # a changed configuration was taken, or refused
+
+
 class WhenUnsafe(StrEnum):
     """What to do with a reboot image that no loader can put into memory that stays."""
 

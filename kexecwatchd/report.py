@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kexecwatchd.model import ImageName, Mode, State
+from kexecwatchd.model import Action, ImageName, Mode, State
 from kexecwatchd.ranges import Range, RangeSet
 
 SCHEMA_VERSION = 1
@@ -39,20 +39,23 @@ class LastLoad(_Frozen):
 
     at: float = Field(0, description="when it ended; 0 = never")
     seconds: float = Field(0, description="how long the system call took")
-    succeeded: bool = False
+    succeeded: bool = Field(False, description="whether the kernel took it")
     reason: str = Field("", description="why we loaded")
     source: str = Field("", description="configured, or last-good")
 
 
 class ImageStatus(_Frozen):
-    """One image. `covered`: the mode asks for nothing more, so nobody needs to worry."""
+    """One image."""
 
-    image: ImageName
-    mode: Mode
-    state: State
+    image: ImageName = Field(description="crash or reboot")
+    mode: Mode = Field(description="what the daemon may do with it: ensure, follow, observe or off")
+    configured_mode: Mode = Field(
+        description="the configuration's; another one than mode while what SetMode said holds"
+    )
+    state: State = Field(description="current, stale, unsafe, absent, failed or unknown")
     reason: str = Field(description="why the state is what it is, in a sentence")
-    covered: bool
-    loaded: bool
+    covered: bool = Field(description="it is what its mode asks for: nobody needs to worry")
+    loaded: bool = Field(description="the kernel holds one")
     foreign: bool = Field(description="loaded by someone else")
     degraded: str = Field("", description="loaded, but not from the configured files: why")
     proof: str = Field(
@@ -61,12 +64,16 @@ class ImageStatus(_Frozen):
         " prediction, ledger or boot memory",
     )
     since: float = Field(0, description="when the state became what it is")
-    drift: DriftSizes = DriftSizes()
+    drift: DriftSizes = Field(DriftSizes(), description="how far it is from the machine")
+    in_progress: str = Field(
+        "", description="what is being done with it now: load, unload or discard; empty = nothing"
+    )
+    in_progress_since: float = Field(0, description="when that began")
     load_count: int = Field(0, description="successful loads since boot")
-    last_load: LastLoad = LastLoad()
+    last_load: LastLoad = Field(LastLoad(), description="the last load that was tried")
     last_error: str = Field("", description="the last failure, until a load succeeds")
     last_action: str = Field("", description="what was last done, and why")
-    last_action_at: float = 0
+    last_action_at: float = Field(0, description="when that was")
     next_step: str = Field("", description="what happens next, in a sentence")
     next_try: float = Field(0, description="when that is due; 0 = nothing planned")
     start_obstacle: str = Field(
@@ -74,6 +81,49 @@ class ImageStatus(_Frozen):
         description="why kexecwatchctl exec would refuse to start it; empty = it would not,"
         " and always for the crash image",
     )
+
+
+class Hold(_Frozen):
+    """Somebody works on the machine, and nothing is loaded meanwhile."""
+
+    number: int = Field(description="what Release takes")
+    who: str = Field(description="what holds, as it says itself")
+    why: str = Field(description="what for, as it says itself")
+    since: float = Field(description="when it was taken")
+
+
+class Decision(_Frozen):
+    """One thing that was decided: what was seen, what was done about it, and how that ended."""
+
+    number: int = Field(description="counts from 1 in each boot")
+    at: float = Field(description="when it was decided")
+    image: ImageName | None = Field(None, description="which image; none = both")
+    action: Action = Field(
+        description="verdict (a new one, and nothing is done), load, unload, discard, set-mode,"
+        " hold, release or configure"
+    )
+    state: State | None = Field(None, description="what was seen: the image's state")
+    reason: str = Field("", description="why the state was that")
+    drift: DriftSizes = Field(DriftSizes(), description="how far the image was from the machine")
+    why: str = Field("", description="why this was done, or why nothing is")
+    by: str = Field("", description="who asked for it (uid N); empty = the daemon itself")
+    succeeded: bool = Field(True, description="whether it came about")
+    error: str = Field("", description="what went wrong")
+    errno: int = Field(0, description="the kernel's error number, 0 = none")
+    source: str = Field("", description="which files were loaded: configured or last-good")
+    result: State | None = Field(None, description="the image's state after it")
+    result_reason: str = Field("", description="why the state is that")
+    seconds: float = Field(0, description="from the decision to the look that followed it")
+    unarmed_seconds: float = Field(
+        0, description="of these, how long a panic would have written no dump: the system calls"
+    )
+
+
+class History(_Frozen):
+    """What was decided in this boot, the oldest first."""
+
+    schema_version: int = SCHEMA_VERSION
+    decisions: list[Decision]
 
 
 class CheckResult(_Frozen):
@@ -101,11 +151,18 @@ class Status(_Frozen):
     """Everything that may be read without rights."""
 
     schema_version: int = SCHEMA_VERSION
-    daemon_version: str
-    kernel_release: str
+    daemon_version: str = Field(description="of the daemon that says this")
+    kernel_release: str = Field(description="as uname -r has it")
     looked_at: float = Field(description="when the machine was last looked at")
     problem: str = Field("", description="what keeps the daemon from looking properly")
     config_error: str = Field("", description="why a changed configuration was not taken")
+    configured_at: float = Field(0, description="when the configuration in force was read")
+    unarmed_seconds: float = Field(
+        0,
+        description="since boot, how long a panic would have written no dump because an image was"
+        " being loaded or unloaded",
+    )
+    holds: list[Hold] = Field([], description="who keeps the daemon from loading, and why")
     images: list[ImageStatus]
     checks: list[CheckResult] = Field(
         [], description="what the daemon itself asks of kexecwatchctl check, as last answered"

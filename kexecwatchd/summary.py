@@ -84,6 +84,7 @@ def _image(known: Known, step: Step) -> ImageStatus:
     return ImageStatus(
         image=step.image,
         mode=mode,
+        configured_mode=mode,
         state=verdict.state,
         reason=verdict.reason,
         covered=covered(mode, step, record),

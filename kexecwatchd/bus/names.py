@@ -13,7 +13,12 @@ IMAGE_INTERFACE = "org.kexecwatch1.Image"
 ERROR_ACCESS_DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 ERROR_FAILED = "org.freedesktop.DBus.Error.Failed"
 ERROR_INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
+ERROR_INTERACTIVE = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+ERROR_LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
 ERROR_REFUSED = "org.kexecwatch1.Error.Refused"
+ERROR_HELD = "org.kexecwatch1.Error.Held"
+ERROR_LOAD_FAILED = "org.kexecwatch1.Error.LoadFailed"
+ERROR_NO_SUCH_HOLD = "org.kexecwatch1.Error.NoSuchHold"
 
 
 def image_path(image: ImageName) -> str:

@@ -26,9 +26,10 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method, signal
 
 from kexecwatchd.bus import names, translate
-from kexecwatchd.bus.backend import Backend, ReloadRefused
+from kexecwatchd.bus.backend import Backend
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus, Status
+from kexecwatchd.requests import LoadFailed, Refused
 
 if TYPE_CHECKING:
     # What the signatures below mean to a type checker.
@@ -44,7 +45,7 @@ _sender: ContextVar[str] = ContextVar("sender")
 
 # The images are objects of their own. Of the checks, what is wrong is told at a glance; all of them
 # are in what GetStatus gives.
-_NO_PROPERTIES = ("images", "checks")
+_NO_PROPERTIES = ("images", "checks", "holds")
 _DERIVED = ("covered", "check_problems", "check_warnings")
 
 IMAGE_PROPERTIES: Mapping[str, str] = translate.signatures(ImageStatus)
@@ -117,9 +118,11 @@ class _Manager(_Published):
         await self._require_root("reload an image")
         name = _image_name(image)
         try:
-            return (await self._backend.reload(name)).state.value
-        except ReloadRefused as refusal:
+            return (await self._backend.reload(name, "uid 0")).state.value
+        except Refused as refusal:
             raise DBusError(names.ERROR_REFUSED, str(refusal)) from refusal
+        except LoadFailed as failure:
+            raise DBusError(names.ERROR_LOAD_FAILED, str(failure)) from failure
         except Exception as error:
             raise _own_fault("Reload", error) from error
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,22 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from kexecwatchd.bus import Bus, names
-from kexecwatchd.model import ImageName, Mode, State
+from kexecwatchd.model import Action, ImageName, Mode, State
 from kexecwatchd.report import (
     AddressRange,
     CheckResult,
+    Decision,
     Details,
     DriftSizes,
+    History,
+    Hold,
     ImageDetails,
     ImageStatus,
     LastLoad,
     SegmentDetails,
     Status,
 )
+from kexecwatchd.requests import NoSuchHold
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ROOT / "dbus" / "org.kexecwatch1.conf"
@@ -102,6 +106,7 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
     return ImageStatus(
         image=name,
         mode=Mode.ENSURE,
+        configured_mode=Mode.FOLLOW,
         state=State.CURRENT,
         reason="it lists all memory",
         covered=True,
@@ -111,6 +116,8 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
         proof="read-back",
         since=1_700_000_000.25,
         drift=DriftSizes(missing_bytes=1 << 30, missing_ranges=1),
+        in_progress="load",
+        in_progress_since=1_700_000_000.5,
         load_count=3,
         last_load=LastLoad(at=1_700_000_001.5, seconds=1.75, succeeded=True, reason="memory came"),
         last_error="EBUSY",
@@ -120,6 +127,25 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
         next_try=1_700_000_003,
         start_obstacle="its memory went away",
     ).model_copy(update=changes)
+
+
+HOLD = Hold(number=7, who="apt", why="a new kernel is installed", since=1_700_000_000.75)
+
+DECISION = Decision(
+    number=12,
+    at=1_700_000_001.25,
+    image=ImageName.CRASH,
+    action=Action.LOAD,
+    state=State.STALE,
+    reason="512 MiB of memory would be missing from a dump",
+    drift=DriftSizes(missing_bytes=1 << 29, missing_ranges=1),
+    why="512 MiB of memory would be missing from a dump",
+    source="configured",
+    result=State.CURRENT,
+    result_reason="it lists all of memory and every CPU",
+    seconds=1.875,
+    unarmed_seconds=1.5,
+)
 
 
 def checked(answer: str, summary: str = "it is so") -> CheckResult:
@@ -143,6 +169,9 @@ def status(*, looked_at: float = 1_700_000_004, **crash: Any) -> Status:
         looked_at=looked_at,
         problem="a problem",
         config_error="a configuration error",
+        configured_at=1_699_999_000.5,
+        unarmed_seconds=3.5,
+        holds=[HOLD],
         images=[image(ImageName.CRASH, **crash), image(ImageName.REBOOT, mode=Mode.FOLLOW)],
         checks=[checked("problem"), checked("warning"), checked("ok")],
     )
@@ -153,12 +182,17 @@ STALE = status(state=State.STALE, covered=False, reason="1 GiB is missing")
 
 @dataclass
 class FakeBackend:
-    """Says what it is told to; an exception in `trouble` comes out of reload and verify."""
+    """Says what it is told to; an exception in `trouble` comes out of all that it is asked to do.
+
+    `asked` has what that was, and by whom.
+    """
 
     now: Status = field(default_factory=status)
     trouble: Exception | None = None
     may_reload: asyncio.Event = field(default_factory=asyncio.Event)
     reloads: list[ImageName] = field(default_factory=list)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    held: dict[int, str] = field(default_factory=dict)  # number -> holder
     verifies: int = 0
 
     def status(self) -> Status:
@@ -172,12 +206,48 @@ class FakeBackend:
             ]
         )
 
-    async def reload(self, image: ImageName) -> ImageStatus:
+    def history(self) -> History:
+        return History(decisions=[DECISION])
+
+    async def reload(self, image: ImageName, by: str) -> ImageStatus:
         self.reloads.append(image)
+        self._note("reload", image, by)
+        await self.may_reload.wait()
+        return self._image(image)
+
+    async def discard(self, image: ImageName, by: str) -> ImageStatus:
+        self._note("discard", image, by)
+        return self._image(image)
+
+    async def set_mode(self, image: ImageName, mode: Mode | None, by: str) -> ImageStatus:
+        self._note("set_mode", image, mode, by)
+        return self._image(image)
+
+    async def hold(self, holder: str, who: str, why: str, by: str) -> int:
+        self._note("hold", who, why, by)
+        number = max(self.held, default=0) + 1
+        self.held[number] = holder
+        return number
+
+    async def release(self, holder: str, number: int, by: str) -> None:
+        self._note("release", number, by)
+        if self.held.get(number) != holder:
+            raise NoSuchHold(f"there is no hold {number} of yours")
+        del self.held[number]
+
+    def holders(self) -> Collection[str]:
+        return frozenset(self.held.values())
+
+    def gone(self, holder: str) -> None:
+        self.held = {number: who for number, who in self.held.items() if who != holder}
+
+    def _note(self, *what: Any) -> None:
+        self.asked.append(what)
         if self.trouble:
             raise self.trouble
-        await self.may_reload.wait()
-        return next(i for i in self.now.images if i.image is image)
+
+    def _image(self, name: ImageName) -> ImageStatus:
+        return next(i for i in self.now.images if i.image is name)
 
     async def verify(self) -> Status:
         self.verifies += 1

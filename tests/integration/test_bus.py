@@ -15,9 +15,10 @@ from dbus_fast import Message, MessageFlag, MessageType
 from dbus_fast.aio import MessageBus
 from dbus_fast.unpack import unpack_variants
 
-from kexecwatchd.bus import Bus, ReloadRefused, names, translate
+from kexecwatchd.bus import Bus, names, translate
 from kexecwatchd.model import ImageName, State
 from kexecwatchd.report import Details, ImageStatus, Status
+from kexecwatchd.requests import Refused
 from tests.integration.harness import (
     MISSING,
     NOBODY,
@@ -74,6 +75,7 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
     return {
         "image": values["Image"],
         "mode": values["Mode"],
+        "configured_mode": values["ConfiguredMode"],
         "state": values["State"],
         "reason": values["Reason"],
         "covered": values["Covered"],
@@ -83,6 +85,8 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
         "proof": values["Proof"],
         "since": values["Since"] / 1e6,
         "drift": drift,
+        "in_progress": values["InProgress"],
+        "in_progress_since": values["InProgressSince"] / 1e6,
         "load_count": values["LoadCount"],
         "last_load": {**load, "at": load["at"] / 1e6},
         "last_error": values["LastError"],
@@ -97,7 +101,7 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
 async def test_manager_properties_are_the_fields_of_the_model(backend: FakeBackend) -> None:
     async with serving(backend), client() as bus:
         values = unpack_variants(await get_all(bus, names.MANAGER_PATH, names.MANAGER_INTERFACE))
-    fields = set(map(translate.property_name, Status.model_fields)) - {"Images", "Checks"}
+    fields = set(map(translate.property_name, Status.model_fields)) - {"Images", "Checks", "Holds"}
     assert set(values) == fields | {"Covered", "CheckProblems", "CheckWarnings"}
     assert values["CheckProblems"] == ["problem: it is so"]
     assert values["CheckWarnings"] == ["warning: it is so"]
@@ -195,7 +199,7 @@ async def test_a_slow_reload_holds_up_nobody(backend: FakeBackend) -> None:
 
 
 async def test_refusal_keeps_its_sentence(backend: FakeBackend) -> None:
-    backend.trouble = ReloadRefused("The mode is observe: set crash.mode to ensure.")
+    backend.trouble = Refused("The mode is observe: set crash.mode to ensure.")
     async with serving(backend), client() as bus:
         reply = await call(bus, "Reload", "s", "crash")
     assert reply.error_name == names.ERROR_REFUSED

@@ -281,7 +281,7 @@ async def test_a_change_without_an_event_is_verified(service: Service) -> None:
 async def test_one_who_asked_and_left_harms_nobody(service: Service) -> None:
     async with service.running():
         await until(lambda: is_current(service))
-        asked = asyncio.ensure_future(service.daemon.reload(ImageName.CRASH))
+        asked = asyncio.ensure_future(service.daemon.reload(ImageName.CRASH, "uid 0"))
         await asyncio.sleep(0)
         asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kexecwatchd.engine import LoadRefused
 from kexecwatchd.model import ImageName, State
 from kexecwatchd.ranges import RangeSet
+from kexecwatchd.requests import LoadFailed, Refused
 from tests.fake_kernel import BLOCK, CMDLINE, CRASH_REGION, DIMM, GIB, MIB, bzimage, cpio
 from tests.integration.world import LOAD_SECONDS, Killed, World
 
@@ -405,7 +405,7 @@ async def test_a_failed_load_under_changed_memory_leaves_none(world: Making) -> 
     w = await in_the_dimm(world(debug=False))
     w.kernel.errors = [errno.ENOMEM] * 4
     w.during_load.append(w.kernel.remove_dimm)
-    with pytest.raises(LoadRefused):
+    with pytest.raises(LoadFailed):
         await w.engine.reload(ImageName.REBOOT)
     await w.engine.work()
     assert not w.kernel.loaded("reboot")
@@ -416,7 +416,7 @@ async def test_a_failed_load_under_changed_memory_leaves_none(world: Making) -> 
 async def test_a_failed_reload_of_a_good_one_is_not_repeated_for_ever(world: Making) -> None:
     w = await armed(world(), crash="off", reboot="ensure")
     w.kernel.errors = [errno.ENOMEM] * 1000
-    with pytest.raises(LoadRefused, match="out of memory"):
+    with pytest.raises(LoadFailed, match="out of memory"):
         await w.engine.reload(ImageName.REBOOT)
     calls = len(w.kernel.calls)
     await w.run(3600)
@@ -896,7 +896,7 @@ async def test_modes_that_touch_nothing(world: Making, mode: str) -> None:
     await w.run(3600)
     assert not w.kernel.calls
     for image in ImageName:
-        with pytest.raises(LoadRefused, match=r"mode"):
+        with pytest.raises(Refused, match=r"mode"):
             await w.engine.reload(image)
     if mode == "observe":
         assert (w.crash().state, w.reboot().state) == (State.STALE, State.UNSAFE)
@@ -949,7 +949,7 @@ async def test_a_reload_that_is_asked_for_is_done_at_once(world: Making) -> None
 async def test_a_reload_that_cannot_be_done_says_why(world: Making) -> None:
     w = await armed(world())
     w.kernel.write("proc/sys/kernel/kexec_load_disabled", "1\n")
-    with pytest.raises(LoadRefused, match="kexec_load_disabled"):
+    with pytest.raises(Refused, match="kexec_load_disabled"):
         await w.engine.reload(ImageName.CRASH)
     assert not w.kernel.calls
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from kexecwatchd import bootmemory
-from kexecwatchd.engine import LoadRefused
 from kexecwatchd.ledger import Prediction
 from kexecwatchd.model import (
     ImageFiles,
@@ -27,6 +26,7 @@ from kexecwatchd.model import (
 )
 from kexecwatchd.outlook import Outlook
 from kexecwatchd.ranges import Range, RangeSet
+from kexecwatchd.requests import LoadFailed, Refused
 from tests.fake_kernel import BLOCK, DIMM, GIB, MIB
 from tests.integration.world import World
 from tests.unit.kernel.test_firmware_map import boot_params
@@ -98,7 +98,7 @@ async def test_what_is_predicted_is_not_even_tried(
     await with_dimm(w)
     assert not w.kernel.calls
     assert "refused" in w.reboot().next_step
-    with pytest.raises(LoadRefused, match=r"refused.*hot-added"):
+    with pytest.raises(Refused, match=r"refused.*hot-added"):
         await w.engine.reload(ImageName.REBOOT)
     assert not w.kernel.calls
 
@@ -221,7 +221,7 @@ async def test_a_machine_that_does_not_change_is_left_alone(
         w.kernel.path(missing).unlink()
     w.kernel.add_dimm(zone="Movable")
     await w.run(600)
-    with contextlib.suppress(LoadRefused):
+    with contextlib.suppress(LoadFailed):
         await w.engine.reload(ImageName.REBOOT)
     await w.run(3600)
     w.kernel.calls.clear()

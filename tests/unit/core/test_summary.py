@@ -77,6 +77,7 @@ def test_what_was_seen_and_done_is_told() -> None:
     assert image == ImageStatus(
         image=CRASH,
         mode=Mode.ENSURE,
+        configured_mode=Mode.ENSURE,
         state=State.STALE,
         reason=image.reason,
         covered=False,

@@ -15,6 +15,7 @@ from kexecwatchd.report import Details, ImageStatus, Status
 IMAGE = ImageStatus(
     image=ImageName.CRASH,
     mode=Mode.ENSURE,
+    configured_mode=Mode.ENSURE,
     state=State.STALE,
     reason="memory came",
     covered=False,

@@ -42,6 +42,7 @@ def image(name: ImageName = ImageName.CRASH, **changes: Any) -> ImageStatus:
     return ImageStatus(
         image=name,
         mode=Mode.ENSURE,
+        configured_mode=Mode.ENSURE,
         state=State.CURRENT,
         reason="it lists all 4 GiB of System RAM",
         covered=True,
