@@ -11,13 +11,14 @@ from pathlib import Path
 
 from . import host
 from .cache import Cache
-from .report import progress
+from .report import working
 
 SUITE = "trixie"
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "util-linux", "kexec-tools",
     "polkitd", "python3", "python3-pyudev", "python3-systemd", "python3-sdnotify",
-    "python3-pydantic", "python3-dbus-fast", "python3-zstandard", "python3-lz4",
+    "python3-pydantic", "python3-dbus-fast", "python3-prometheus-client", "python3-zstandard",
+    "python3-lz4",
 )  # fmt: skip
 
 # Everything that costs boot time under emulation and that no scenario looks at. kexec-tools' own
@@ -51,8 +52,8 @@ def build(cache: Cache) -> Path:
     return cache.artefact("base", [Path(__file__)], _build) / "root.tar"
 
 
+@working("building the guest's root file system (about a minute)…")
 def _build(directory: Path) -> None:
-    progress("building the guest's root file system (about a minute)…")
     hook = _CUSTOMIZE.replace("UNITS", " ".join(MASKED))
     host.run(
         [

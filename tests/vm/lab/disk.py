@@ -16,7 +16,7 @@ from . import base, host
 from .cache import Cache, Input
 from .initramfs import GUEST
 from .kernels import Kernel
-from .report import progress
+from .report import working
 
 SIZE = "3G"
 _AGENT_UNIT = "lab-agent.service"
@@ -30,8 +30,8 @@ def build(cache: Cache, kernels: Sequence[tuple[Kernel, Path]]) -> Path:
     for kernel, initramfs in kernels:
         inputs += [kernel.directory.name, initramfs.parent.name]
 
+    @working("assembling the guest's disk (about 15 seconds)…")
     def assemble(directory: Path) -> None:
-        progress("assembling the guest's disk (about 15 seconds)…")
         with tempfile.TemporaryDirectory(dir=directory) as name:
             tree = Path(name)
             tree.chmod(0o755)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import host, modules
 from .cache import Cache, Input
-from .report import LabError, progress
+from .report import LabError, progress, working
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,16 @@ def fetch(cache: Cache, name: str) -> Kernel:
     if name not in KERNELS:
         raise LabError(f"no kernel {name!r} in the lab; there are: {', '.join(KERNELS)}")
     inputs: list[Input] = [Path(__file__), Path(modules.__file__), name]
-    directory = cache.artefact(f"kernel-{name}", inputs, lambda d: _fetch(name, d))
+
+    @working(f"fetching Debian's {name} kernel (about 15 seconds)…")
+    def make(directory: Path) -> None:
+        _fetch(name, directory)
+
+    directory = cache.artefact(f"kernel-{name}", inputs, make)
     return Kernel(name, (directory / "release").read_text(), directory)
 
 
 def _fetch(name: str, directory: Path) -> None:
-    progress(f"fetching Debian's {name} kernel (about 15 seconds)…")
     recipe = KERNELS[name]
     archive = directory / "packages.tar"
     argv: list[str | Path] = ["mmdebstrap", "--variant=extract", "--include=linux-image-amd64"]

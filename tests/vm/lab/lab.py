@@ -11,7 +11,7 @@ from . import disk, host, initramfs, kernels, packages
 from . import snapshot as snapshots
 from .cache import Cache, Input, default_directory, digest
 from .machine import Machine
-from .report import progress
+from .report import working
 from .spec import Spec, devices
 
 
@@ -63,12 +63,12 @@ class Lab:
         spec = Spec(packaged.vmlinuz, initrd, cmdline=cmdline, memory=memory, maxmem=maxmem)
         what = f"{kernel} {cmdline}".strip()
         if not snapshot:
-            progress(f"booting {what} (about half a minute)…")
-            return snapshots.fresh(spec, image, payload, install)
+            with working(f"booting {what} (about half a minute)…"):
+                return snapshots.fresh(spec, image, payload, install)
 
         def boot(directory: Path) -> None:
-            progress(f"booting {what}, to be saved (about half a minute)…")
-            snapshots.save_booted(spec, image, directory)
+            with working(f"booting {what}, to be saved (about half a minute)…"):
+                snapshots.save_booted(spec, image, directory)
 
         nowhere = Path("/")
         recipe: list[Input] = [Path(snapshots.__file__), *devices(nowhere, nowhere, nowhere, 0, 0)]
@@ -81,8 +81,8 @@ class Lab:
             return snapshots.restore(spec, saved)
 
         def add(directory: Path) -> None:
-            progress(f"installing on {what} (some seconds)…")
-            snapshots.save_installed(spec, saved, payload, install, directory)
+            with working(f"installing on {what} (some seconds)…"):
+                snapshots.save_installed(spec, saved, payload, install, directory)
 
         inputs = [saved.name, *([payload] if payload else []), *install]
         return snapshots.restore(spec, self.cache.artefact(f"installed-{kind}", inputs, add))

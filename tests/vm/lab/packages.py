@@ -14,19 +14,23 @@ from pathlib import Path
 
 from . import base, host
 from .cache import Cache, Input
-from .report import LabError, progress
+from .report import LabError, working
 
 
 def fetch(cache: Cache, names: Sequence[str]) -> list[Path]:
     """The packages' files, in the order of their names; from the cache or from the archive."""
     root = base.build(cache)
     inputs: list[Input] = [Path(__file__), root.parent.name, *names]
-    directory = cache.artefact("packages", inputs, lambda d: _fetch(names, root, d))
+
+    @working(f"fetching {', '.join(names)} and what they need (some seconds)…")
+    def make(directory: Path) -> None:
+        _fetch(names, root, directory)
+
+    directory = cache.artefact("packages", inputs, make)
     return sorted(directory.glob("*.deb"))
 
 
 def _fetch(names: Sequence[str], root: Path, directory: Path) -> None:
-    progress(f"fetching {', '.join(names)} and what they need (some seconds)…")
     present = _installed(root)
     archive = directory / "packages.tar"
     host.run(

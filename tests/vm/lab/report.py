@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
 
 class LabError(Exception):
@@ -28,8 +32,34 @@ class CommandFailed(LabError):
 
 
 def progress(text: str) -> None:
-    """Say on standard error what the lab is busy with: the only place that prints."""
+    """Say something on standard error: the only place, with `working`, that prints."""
     print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Say what the block does; then how long it took, and on a terminal how long it has taken."""
+    began = time.monotonic()
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(1):
+            print(f"\rlab: {text} {time.monotonic() - began:.0f} s", end="", file=sys.stderr)
+
+    if not sys.stderr.isatty():
+        progress(text)
+        yield
+        progress(f"… done, {time.monotonic() - began:.0f} s")
+        return
+    print(f"lab: {text}", end="", file=sys.stderr, flush=True)
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticker.join()
+        print(f"\rlab: {text} {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def limit(seconds: float) -> float:

@@ -25,8 +25,8 @@ _PAYLOAD_SIZE = 256 << 20
 
 # Read once before the state is saved, so that no restored guest waits for its (emulated) disk.
 _WARM = """cat /lab/vmlinuz /lab/initrd /usr/lib/modules/$(uname -r)/modules.* >/dev/null
-python3 -c 'import asyncio, ctypes, dbus_fast.aio, json, pydantic, pyudev, sdnotify, systemd.daemon
-import systemd.journal, tomllib'
+python3 -c 'import asyncio, ctypes, dbus_fast.aio, json, prometheus_client, pydantic, pyudev
+import sdnotify, systemd.daemon, systemd.journal, tomllib'
 kexec --version; udevadm --version; busctl --version"""
 
 _SETTLE = "systemctl is-system-running --wait"
