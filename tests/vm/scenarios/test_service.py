@@ -99,17 +99,22 @@ def test_others_may_read_sizes_and_nothing_else(guest: Guest) -> None:
         ]
         assert addresses
         call = "busctl call org.kexecwatch1 /org/kexecwatch1 org.kexecwatch1.Manager"
+        tools = "status", "verify --json", "history --json", "mode", "config"
+        files = "find /run/kexecwatchd /var/lib/kexecwatchd -type f -perm /077"
         tree = vm.run(
-            f"{NOBODY} kexecwatchctl status; {NOBODY} kexecwatchctl verify --json;"
+            "; ".join(f"{NOBODY} kexecwatchctl {verb}" for verb in tools) + "; "
             f"{NOBODY} busctl call org.kexecwatch1 /org/kexecwatch1"
-            " org.freedesktop.DBus.ObjectManager GetManagedObjects"
+            " org.freedesktop.DBus.ObjectManager GetManagedObjects;"
+            # The journal is for the group adm, too.
+            f"journalctl -t kexecwatchd -o export; {files} -exec cat {{}} +"
         ).text
+        assert "MESSAGE_ID=" in tree
         assert not [address for address in addresses if address in tree]
         for forbidden in ("GetDetails", "Reload s crash"):
             answer = vm.run(f"{NOBODY} {call} {forbidden}", check=False)
             assert answer.code != 0
             assert b"denied" in answer.stderr.lower()
-        assert vm.run("find /run/kexecwatchd -type f -perm /077").text == ""
+        assert vm.run(files).text == "/run/kexecwatchd/kexecwatchd.prom"
         before = watched.image("crash")["load_count"]
         vm.run(f"{call} Reload s crash")
         assert watched.image("crash")["load_count"] == before + 1
