@@ -150,7 +150,9 @@ class CheckReport(_Frozen):
 class Status(_Frozen):
     """Everything that may be read without rights."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(
+        SCHEMA_VERSION, description="of the JSON; fields that are only added do not change it"
+    )
     daemon_version: str = Field(description="of the daemon that says this")
     kernel_release: str = Field(description="as uname -r has it")
     looked_at: float = Field(description="when the machine was last looked at")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import NoReturn
 
 from dbus_fast import BusType, DBusError
@@ -17,19 +18,21 @@ from dbus_fast.aio import MessageBus
 from kexecwatchd.bus import names
 from kexecwatchd.bus.backend import Backend
 from kexecwatchd.bus.service import Service
-from kexecwatchd.report import Status
+from kexecwatchd.report import Decision, Status
 
 log = logging.getLogger(__name__)
 
-# Seconds. A bus that took the connection and then says nothing is given up after this long.
-_CONNECT_TIMEOUT = 30.0
+# Seconds. A bus that takes the connection, or a question, and then says nothing is given up after
+# this long.
+_TIMEOUT = 30.0
 
 
 class Bus:
     """The daemon's side of the system bus (DBUS_SYSTEM_BUS_ADDRESS where set).
 
-    Run `run()` as a task for as long as the daemon lives, and call `publish()` after each look and
-    each action; while there is no bus it does nothing. Both belong to the event loop's thread.
+    Run `run()` as a task for as long as the daemon lives, call `publish()` after each look and each
+    action, and `decided()` for each decision; while there is no bus these do nothing. All belong to
+    the event loop's thread.
     """
 
     def __init__(
@@ -75,35 +78,50 @@ class Bus:
 
     def publish(self, status: Status) -> None:
         """Make `status` what the bus shows and signal what changed; never raises."""
+        self._tell(lambda service: service.publish(status))
+
+    def decided(self, decision: Decision) -> None:
+        """Signal a decision; never raises."""
+        self._tell(lambda service: service.decided(decision))
+
+    def _tell(self, say: Callable[[Service], None]) -> None:
         service = self._service
         if service is None:
             return
         try:
-            service.publish(status)
+            say(service)
         except Exception:
             # A connection that breaks here is run()'s to report, and to make again.
             if service.connected:
-                log.exception("could not publish the new status on the system bus")
+                log.exception("could not tell the system bus what is new")
 
     async def _serve(self) -> None:
         """One connection, from its beginning to its end; raises when it does not come about."""
-        bus: MessageBus | None = None
+        bus = await self._connected()
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
-                bus = MessageBus(bus_type=BusType.SYSTEM)
-                await bus.connect()
-                service = Service(bus, self._backend)
-                # Set before the name is ours, so that no change between the two is lost.
-                self._service = service
+            service = Service(bus, self._backend)
+            # Set before the name is ours, so that no change between the two is lost.
+            self._service = service
+            async with asyncio.timeout(_TIMEOUT):
                 await service.start()
             self._tried.set()
             log.info("serving %s on the system bus", names.BUS_NAME)
             await _hung_up(bus)
         finally:
             self._service = None
-            if bus is not None and bus.connected:
+            if bus.connected:
                 bus.disconnect()
                 await _hung_up(bus)
+
+    async def _connected(self) -> MessageBus:
+        """On the bus. Where there is none, nobody is on it, and so nobody holds."""
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return await MessageBus(bus_type=BusType.SYSTEM).connect()
+        except Exception:
+            for holder in list(self._backend.holders()):
+                self._backend.gone(holder)
+            raise
 
 
 async def _hung_up(bus: MessageBus) -> None:
@@ -115,7 +133,7 @@ async def _hung_up(bus: MessageBus) -> None:
 def _advice(error: Exception) -> str:
     tried = f"not on the system bus as {names.BUS_NAME}"
     if isinstance(error, TimeoutError):
-        return f"{tried}: the bus did not answer within {_CONNECT_TIMEOUT:.0f} s; trying on"
+        return f"{tried}: the bus did not answer within {_TIMEOUT:.0f} s; trying on"
     if isinstance(error, DBusError):
         return f"{tried}: {error}; is the policy file {names.BUS_NAME}.conf installed? Trying on"
     return f"{tried}: {error!r}; trying on"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names that others depend on; the same stand in dbus/org.kexecwatch1.conf."""
+"""The names that others depend on; the same stand in dbus/."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ The signatures are strings because dbus-fast before 4.0 knows nothing else; that
 module does without `from __future__ import annotations`.
 """
 
-import logging
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from dbus_fast import (
     DBusError,
@@ -19,152 +19,209 @@ from dbus_fast import (
     MessageFlag,
     MessageType,
     NameFlag,
-    PropertyAccess,
     RequestNameReply,
+    Variant,
 )
 from dbus_fast.aio import MessageBus
-from dbus_fast.service import ServiceInterface, dbus_property, method, signal
+from dbus_fast.service import method, signal
 
-from kexecwatchd.bus import names, translate
+from kexecwatchd.bus import errors, names, polkit, translate
 from kexecwatchd.bus.backend import Backend
-from kexecwatchd.model import ImageName
-from kexecwatchd.report import ImageStatus, Status
-from kexecwatchd.requests import LoadFailed, Refused
+from kexecwatchd.bus.holds import Holds
+from kexecwatchd.bus.peers import Peers
+from kexecwatchd.bus.polkit import Caller, Right
+from kexecwatchd.bus.published import Published, publishing
+from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.report import Decision, ImageStatus, Status
 
 if TYPE_CHECKING:
     # What the signatures below mean to a type checker.
     b = bool
     s = str
+    t = int
     ss = list[str]
-
-log = logging.getLogger(__name__)
 
 # dbus-fast tells a method nothing about its caller. The message handler runs right before the
 # method's task is made, and a task keeps the context that it was made in.
-_sender: ContextVar[str] = ContextVar("sender")
+_call: ContextVar[Message] = ContextVar("call")
 
 # The images are objects of their own. Of the checks, what is wrong is told at a glance; all of them
 # are in what GetStatus gives.
-_NO_PROPERTIES = ("images", "checks", "holds")
-_DERIVED = ("covered", "check_problems", "check_warnings")
+NO_PROPERTIES = ("images", "checks")
+DERIVED = ("covered", "check_problems", "check_warnings")
 
 IMAGE_PROPERTIES: Mapping[str, str] = translate.signatures(ImageStatus)
 MANAGER_PROPERTIES: Mapping[str, str] = translate.signatures(
-    Status, without=_NO_PROPERTIES, derived=_DERIVED
+    Status, without=NO_PROPERTIES, derived=DERIVED
 )
+
+# SetMode's word for "the configured mode again"; an empty one says the same.
+_CONFIGURED = "configured"
+
+# A hold's texts are shown on one line, to everyone.
+_LONGEST_TEXT = 200
 
 
 def _manager_values(status: Status) -> dict[str, Any]:
-    return translate.values(status, without=_NO_PROPERTIES, derived=_DERIVED)
+    return translate.values(status, without=NO_PROPERTIES, derived=DERIVED)
 
 
-class _Published(ServiceInterface):
-    """An interface whose properties are a mapping of values."""
-
-    def __init__(self, name: str, values: dict[str, Any]) -> None:
-        super().__init__(name)
-        self.values = values
-
-    def update(self, values: dict[str, Any]) -> None:
-        """Take the new values and tell the bus which ones differ, if any."""
-        changed = {name: value for name, value in values.items() if value != self.values[name]}
-        self.values = values
-        if changed:
-            self.emit_properties_changed(changed)
-
-
-_P = TypeVar("_P", bound=_Published)
-
-
-def _publishing(properties: Mapping[str, str]) -> Callable[[type[_P]], type[_P]]:
-    """Give a class a read-only D-Bus property for each name and signature."""
-
-    def property_of(name: str, signature: str) -> property:
-        def getter(self: _Published) -> Any:
-            return self.values[name]
-
-        getter.__name__ = name
-        getter.__annotations__["return"] = signature
-        return dbus_property(PropertyAccess.READ)(getter)
-
-    def decorate(cls: type[_P]) -> type[_P]:
-        for name, signature in properties.items():
-            setattr(cls, name, property_of(name, signature))
-        return cls
-
-    return decorate
-
-
-@_publishing(IMAGE_PROPERTIES)
-class _Image(_Published):
-    """org.kexecwatch1.Image."""
+@publishing(IMAGE_PROPERTIES)
+class Image(Published):
+    """One image that the kernel holds, or could hold: /org/kexecwatch1/image/crash and
+    /org/kexecwatch1/image/reboot. Times are microseconds of the wall clock since 1970, 0 where
+    there is none; sizes are bytes."""
 
     def __init__(self, status: ImageStatus) -> None:
         super().__init__(names.IMAGE_INTERFACE, translate.values(status))
 
 
-@_publishing(MANAGER_PROPERTIES)
-class _Manager(_Published):
-    """org.kexecwatch1.Manager."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Method = Callable[Concatenate["Manager", _P], Awaitable[_R]]
+
+
+def _answering(function: _Method[_P, _R]) -> _Method[_P, _R]:
+    """Have every error of a method come out as one of errors.py."""
+
+    @functools.wraps(function)
+    async def answering(self: "Manager", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return await function(self, *args, **kwargs)
+        except Exception as error:
+            answer = errors.answer(function.__name__, error)
+            if _call.get().flags & MessageFlag.NO_REPLY_EXPECTED:
+                # dbus-fast logs an error that nobody waits for: anyone could fill the journal.
+                return cast(_R, None)
+            raise answer from error
+
+    return answering
+
+
+@publishing(MANAGER_PROPERTIES)
+class Manager(Published):
+    """The daemon, and what it can be asked to do: /org/kexecwatch1. Everyone may read; root may
+    change things, and so may whom polkit lets. Times are microseconds of the wall clock since 1970,
+    0 where there is none; sizes are bytes. No physical addresses are told but by GetDetails."""
 
     def __init__(self, bus: MessageBus, backend: Backend, status: Status) -> None:
         super().__init__(names.MANAGER_INTERFACE, _manager_values(status))
         self.status = status
+        self.peers = Peers(bus)
+        self.holds = Holds(backend, self.peers)
         self._bus = bus
         self._backend = backend
 
     @method()
+    @_answering
     async def Reload(self, image: "s") -> "s":
-        await self._require_root("reload an image")
+        """Load an image ("crash" or "reboot") again, whatever its state, and answer with its state
+        when that is done. Action org.kexecwatch1.reload."""
         name = _image_name(image)
-        try:
-            return (await self._backend.reload(name, "uid 0")).state.value
-        except Refused as refusal:
-            raise DBusError(names.ERROR_REFUSED, str(refusal)) from refusal
-        except LoadFailed as failure:
-            raise DBusError(names.ERROR_LOAD_FAILED, str(failure)) from failure
-        except Exception as error:
-            raise _own_fault("Reload", error) from error
+        by = await self._authorized(Right.RELOAD, image=name.value)
+        return (await self._backend.reload(name, by)).state.value
 
     @method()
+    @_answering
+    async def Discard(self, image: "s") -> "s":
+        """Unload an image, load no other in its place, and answer with its state when that is done.
+        In mode "ensure" it stays away until Reload, or until the mode or the configuration
+        changes. Action org.kexecwatch1.discard."""
+        name = _image_name(image)
+        by = await self._authorized(Right.DISCARD, image=name.value)
+        return (await self._backend.discard(name, by)).state.value
+
+    @method()
+    @_answering
+    async def SetMode(self, image: "s", mode: "s") -> "s":
+        """Have an image kept in another mode ("ensure", "follow", "observe" or "off") than the
+        configured one until the next boot, and answer with its state. "configured", or an empty
+        text: the configured one again. Action org.kexecwatch1.set-mode."""
+        name = _image_name(image)
+        wanted = _mode(mode)
+        details = {"image": name.value, "mode": wanted or _CONFIGURED}
+        by = await self._authorized(Right.SET_MODE, **details)
+        return (await self._backend.set_mode(name, wanted, by)).state.value
+
+    @method()
+    @_answering
+    async def Hold(self, who: "s", why: "s") -> "t":
+        """Have no image loaded while you work on the machine. Answers with the number that Release
+        takes, as soon as no load is under way any more. The hold ends with the connection that
+        took it. Everyone sees who holds, and why. Action org.kexecwatch1.hold."""
+        if not who.strip():
+            raise DBusError(names.ERROR_INVALID_ARGS, "Say who holds: 'who' must not be empty.")
+        _require_line("who", who)
+        _require_line("why", why)
+        by = await self._authorized(Right.HOLD)
+        return await self.holds.take(_sender(), who, why, by)
+
+    @method()
+    @_answering
+    async def Release(self, number: "t") -> None:
+        """End a hold that this connection took. Whoever took one may."""
+        by = f"uid {await self._uid()}"
+        await self.holds.release(_sender(), number, by)
+
+    @method()
+    @_answering
     async def Verify(self) -> "b":
-        try:
-            return (await self._backend.verify()).covered
-        except Exception as error:
-            raise _own_fault("Verify", error) from error
+        """Look at the machine and at the loaded images at this very moment, and ask the checks.
+        True: both images are what their modes ask for (Covered)."""
+        return (await self._backend.verify()).covered
 
     @method()
-    def GetStatus(self) -> "s":
+    @_answering
+    async def GetStatus(self) -> "s":
+        """All that is known, as JSON: what the properties of all objects say, and the answers of
+        the checks. As last seen, so at once."""
         return self.status.model_dump_json()
 
     @method()
+    @_answering
+    async def GetHistory(self) -> "s":
+        """What was decided in this boot, the oldest first, as JSON."""
+        return self._backend.history().model_dump_json()
+
+    @method()
+    @_answering
     async def GetDetails(self) -> "s":
-        await self._require_root("see physical addresses")
-        try:
-            return self._backend.details().model_dump_json()
-        except Exception as error:
-            raise _own_fault("GetDetails", error) from error
+        """The physical addresses behind the state, as JSON. For root alone, and no matter of
+        polkit's."""
+        if await self._uid() != 0:
+            raise DBusError(
+                names.ERROR_ACCESS_DENIED,
+                "Only root may see physical addresses: call this again as root.",
+            )
+        return self._backend.details().model_dump_json()
 
     @signal()
     def Changed(self, image: str, state: str) -> "ss":
+        """An image's state is another one: which image, and the state."""
         return [image, state]  # a list: Debian's compiled dbus-fast 2.44 takes nothing else
 
-    async def _require_root(self, purpose: str) -> None:
-        """Raise AccessDenied unless the bus says that the caller is uid 0."""
-        reply = await self._bus.call(
-            Message(
-                destination="org.freedesktop.DBus",
-                path="/org/freedesktop/DBus",
-                interface="org.freedesktop.DBus",
-                member="GetConnectionUnixUser",
-                signature="s",
-                body=[_sender.get()],
-            )
-        )
-        if reply.message_type is not MessageType.METHOD_RETURN or reply.body != [0]:
-            raise DBusError(
-                names.ERROR_ACCESS_DENIED, f"Only root may {purpose}: call this again as root."
-            )
+    @signal()
+    def Decided(self, decision: dict[str, Variant]) -> "a{sv}":  # type: ignore[valid-type]  # noqa: F722
+        """Something was decided: an entry of the history."""
+        return decision
+
+    async def _authorized(self, right: Right, **details: str) -> str:
+        """Who asks, for the history, once polkit lets them; else raises DBusError."""
+        dialog = bool(_call.get().flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
+        caller = Caller(_sender(), await self._uid(), dialog)
+        await polkit.authorize(self._bus, self.peers, caller, right, details)
+        return f"uid {caller.uid}"
+
+    async def _uid(self) -> int:
+        """The caller's, as the bus knows it."""
+        uid = await self.peers.uid(_sender())
+        if uid is None:
+            raise DBusError(names.ERROR_ACCESS_DENIED, "You have left the bus: come again.")
+        return uid
+
+
+def _sender() -> str:
+    return _call.get().sender or ""
 
 
 def _image_name(image: str) -> ImageName:
@@ -177,24 +234,27 @@ def _image_name(image: str) -> ImageName:
         ) from None
 
 
-def _own_fault(member: str, error: Exception) -> DBusError:
-    """For an error that should not be: the journal gets all of it, the caller only that it was."""
-    log.error("%s failed inside the daemon", member, exc_info=error)
-    return DBusError(
-        names.ERROR_FAILED,
-        f"{member} failed inside kexecwatchd with {type(error).__name__}:"
-        " see journalctl -u kexecwatchd.",
-    )
+def _mode(mode: str) -> Mode | None:
+    """None for the configured one."""
+    if mode in ("", _CONFIGURED):
+        return None
+    try:
+        return Mode(mode)
+    except ValueError:
+        known = ", ".join(repr(word.value) for word in Mode)
+        raise DBusError(
+            names.ERROR_INVALID_ARGS,
+            f"There is no mode {mode!r}: name {known}, or {_CONFIGURED!r} for the configured one.",
+        ) from None
 
 
-def _on_message(message: Message) -> bool:
-    """Note who calls; True, which drops the message, for a question that wants no answer."""
-    if message.message_type is not MessageType.METHOD_CALL:
-        return False
-    _sender.set(message.sender or "")
-    # dbus-fast logs an error when it cannot serve one of these: anyone could fill the journal.
-    unanswered = bool(message.flags & MessageFlag.NO_REPLY_EXPECTED)
-    return unanswered and message.interface != names.MANAGER_INTERFACE
+def _require_line(name: str, text: str) -> None:
+    if not text.isprintable() or len(text) > _LONGEST_TEXT:
+        raise DBusError(
+            names.ERROR_INVALID_ARGS,
+            f"{name!r} is for people to read: give one line, no longer than {_LONGEST_TEXT}"
+            " printable characters.",
+        )
 
 
 class Service:
@@ -203,8 +263,10 @@ class Service:
     def __init__(self, bus: MessageBus, backend: Backend) -> None:
         status = backend.status()
         self._bus = bus
-        self._manager = _Manager(bus, backend, status)
-        self._images = {image.image: _Image(image) for image in status.images}
+        self._manager = Manager(bus, backend, status)
+        self._images = {image.image: Image(image) for image in status.images}
+        own = self._manager.introspect().methods
+        self._methods = {(known.name, known.in_signature) for known in own}
 
     @property
     def connected(self) -> bool:
@@ -215,10 +277,11 @@ class Service:
 
         Raises DBusError when the bus forbids the name, OSError when another process has it.
         """
-        self._bus.add_message_handler(_on_message)
+        self._bus.add_message_handler(self._on_message)
         self._bus.export(names.MANAGER_PATH, self._manager)
         for name, image in self._images.items():
             self._bus.export(names.image_path(name), image)
+        await self._manager.holds.start()
         reply = await self._bus.request_name(names.BUS_NAME, NameFlag.DO_NOT_QUEUE)
         if reply is not RequestNameReply.PRIMARY_OWNER:
             raise OSError(
@@ -235,3 +298,19 @@ class Service:
         for image in status.images:
             if image.state != before[image.image]:
                 self._manager.Changed(image.image.value, image.state.value)
+
+    def decided(self, decision: Decision) -> None:
+        """Signal it."""
+        self._manager.Decided(translate.dictionary(decision))
+
+    def _on_message(self, message: Message) -> bool:
+        """Note who calls; True, which drops the message, for a question that wants no answer."""
+        if message.message_type is not MessageType.METHOD_CALL:
+            return False
+        _call.set(message)
+        # dbus-fast logs an error when it cannot serve one of these: anyone could fill the journal.
+        return bool(message.flags & MessageFlag.NO_REPLY_EXPECTED) and not (
+            message.path == names.MANAGER_PATH
+            and message.interface == names.MANAGER_INTERFACE
+            and (message.member, message.signature) in self._methods
+        )

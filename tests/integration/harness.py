@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbus_fast import BusType, Message, MessageType
+from dbus_fast import BusType, Message, MessageFlag, MessageType
 from dbus_fast.aio import MessageBus
+from dbus_fast.auth import UID_NOT_SPECIFIED, AuthExternal
 
 from kexecwatchd.bus import Bus, names
 from kexecwatchd.model import Action, ImageName, Mode, State
@@ -55,6 +56,11 @@ _SYSTEM_DEFAULTS = """
     <allow send_destination="org.freedesktop.DBus"/>
   </policy>
 """
+# What polkit's package adds.
+_POLKITS = """
+  <policy context="default"><allow send_destination="org.freedesktop.PolicyKit1"/></policy>
+  <policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>
+"""
 _OPEN = """
   <policy context="default">
     <allow user="*"/>
@@ -76,7 +82,8 @@ class PrivateBus:
         self.address = f"unix:path={self.socket}"
         self._config = directory / "bus.conf"
         self._process: subprocess.Popen[str] | None = None
-        rules = f"{_SYSTEM_DEFAULTS}<include>{POLICY}</include>" if shipped_policy else _OPEN
+        shipped = f"{_SYSTEM_DEFAULTS}{_POLKITS}<include>{POLICY}</include>"
+        rules = shipped if shipped_policy else _OPEN
         self._config.write_text(
             "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN'"
             " 'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>"
@@ -277,8 +284,14 @@ async def running(bus: Bus) -> AsyncGenerator[None, None]:
 
 
 @contextlib.asynccontextmanager
-async def client() -> AsyncGenerator[MessageBus, None]:
-    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+async def client(uid: int = 0) -> AsyncGenerator[MessageBus, None]:
+    """A connection of this user: the bus asks the kernel whose it was when it was made."""
+    os.seteuid(uid)
+    try:
+        auth = AuthExternal(UID_NOT_SPECIFIED)
+        bus = await MessageBus(bus_type=BusType.SYSTEM, auth=auth).connect()
+    finally:
+        os.seteuid(0)
     try:
         yield bus
     finally:
@@ -294,6 +307,7 @@ async def call(
     *body: Any,
     path: str = names.MANAGER_PATH,
     interface: str | None = names.MANAGER_INTERFACE,
+    flags: MessageFlag = MessageFlag.NONE,
 ) -> Message:
     """The reply, be it an error."""
     return await bus.call(
@@ -304,6 +318,7 @@ async def call(
             member=member,
             signature=signature,
             body=list(body),
+            flags=flags,
         )
     )
 
