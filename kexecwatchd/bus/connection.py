@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from dbus_fast import BusType, DBusError
+from dbus_fast import BusType, DBusError, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from kexecwatchd.bus import names
@@ -25,6 +25,23 @@ log = logging.getLogger(__name__)
 # Seconds. A bus that takes the connection, or a question, and then says nothing is given up after
 # this long.
 _TIMEOUT = 30.0
+
+
+class _Connection(MessageBus):
+    """One connection, which ends when it has ended.
+
+    dbus-fast would send on, say the reply to a load that was slow: into a descriptor that by then
+    is the next connection's, whose reader it takes away (seen with 5.2).
+    """
+
+    def send(self, msg: Message) -> asyncio.Future[None]:  # type: ignore[override]
+        if self.unique_name is None or self.connected:
+            return super().send(msg)
+        if msg.message_type is MessageType.METHOD_CALL:
+            raise EOFError(f"the bus is gone, and cannot be asked for {msg.member}")
+        nowhere: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nowhere.set_result(None)
+        return nowhere
 
 
 class Bus:
@@ -117,7 +134,7 @@ class Bus:
         """On the bus. Where there is none, nobody is on it, and so nobody holds."""
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await MessageBus(bus_type=BusType.SYSTEM).connect()
+                return await _Connection(bus_type=BusType.SYSTEM).connect()
         except Exception:
             for holder in list(self._backend.holders()):
                 self._backend.gone(holder)
