@@ -9,6 +9,7 @@ VM_WORKERS := 2
 OLD_SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 LIBDIR := $(DESTDIR)/usr/lib
+SHARE := $(DESTDIR)/usr/share
 PACKAGE := $(LIBDIR)/python3/dist-packages/kexecwatchd
 PROGRAMS := $(DESTDIR)/usr/sbin/kexecwatchd $(DESTDIR)/usr/bin/kexecwatchctl
 UNITS := kexecwatchd.service kexecwatchd-boot-memory.service kexecwatchd-kexec-check.service
@@ -16,13 +17,16 @@ UNITS := kexecwatchd.service kexecwatchd-boot-memory.service kexecwatchd-kexec-c
 WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service \
 	kexec.target.wants/kexecwatchd-kexec-check.service
 HELPERS := record-boot-memory check-kexec
+INTERFACES := org.kexecwatch1.Manager.xml org.kexecwatch1.Image.xml
 UNITDIR := $(LIBDIR)/systemd/system
 DATA := \
 	$(addprefix $(UNITDIR)/,$(UNITS) $(WANTS)) \
 	$(addprefix $(LIBDIR)/kexecwatchd/,$(HELPERS)) \
 	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
-	$(DESTDIR)/usr/share/dbus-1/system.d/org.kexecwatch1.conf
+	$(SHARE)/dbus-1/system.d/org.kexecwatch1.conf \
+	$(addprefix $(SHARE)/dbus-1/interfaces/,$(INTERFACES)) \
+	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy
 LIBRARIES := python3-dbus-fast python3-lz4 python3-pydantic python3-pyudev python3-sdnotify \
 	python3-systemd python3-zstandard, as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
@@ -87,7 +91,9 @@ install: ## install below DESTDIR (default: this machine)
 		ln -sf ../$${link##*/} $(UNITDIR)/$$link || exit 1; \
 	done
 	install -D -m 0644 -t $(LIBDIR)/udev/rules.d udev/70-kexecwatchd.rules
-	install -D -m 0644 -t $(DESTDIR)/usr/share/dbus-1/system.d dbus/org.kexecwatch1.conf
+	install -D -m 0644 -t $(SHARE)/dbus-1/system.d dbus/org.kexecwatch1.conf
+	install -D -m 0644 -t $(SHARE)/dbus-1/interfaces $(addprefix dbus/,$(INTERFACES))
+	install -D -m 0644 -t $(SHARE)/polkit-1/actions dbus/org.kexecwatch1.policy
 	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
 	test -e $(ETC)/kexecwatchd.toml || \
 		install -D -m 0644 packaging/kexecwatchd.toml $(ETC)/kexecwatchd.toml
