@@ -142,15 +142,15 @@ def _interface(cls: type[Published], name: str, properties: tuple[Value, ...]) -
 
 
 def _method(method: introspection.Method, description: str) -> Method:
-    takes = tuple(Value(str(arg.name), arg.signature) for arg in method.in_args)
-    gives = tuple(Value(_ANSWERS[method.name], arg.signature) for arg in method.out_args)
+    takes = tuple(Value(str(arg.name), str(arg.signature)) for arg in method.in_args)
+    gives = tuple(Value(_ANSWERS[method.name], str(arg.signature)) for arg in method.out_args)
     return Method(method.name, description, takes, gives)
 
 
 def _signal(signal: introspection.Signal, function: Any) -> Signal:
     _self, *arguments = inspect.signature(function).parameters
     carries = tuple(
-        Value(name, arg.signature, keys=_entries(_CARRIED.get(name)))
+        Value(name, str(arg.signature), keys=_entries(_CARRIED.get(name)))
         for name, arg in zip(arguments, signal.args, strict=True)
     )
     return Signal(signal.name, _text(function), carries)

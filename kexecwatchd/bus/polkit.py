@@ -24,6 +24,11 @@ from kexecwatchd.bus.peers import Peers
 # Seconds. Without a person to wait for, polkit answers in milliseconds once it runs.
 _PATIENCE = 25.0
 
+_ABSENT = (
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+)
+
 # polkit's CheckAuthorizationFlags.
 _NO_DIALOG = 0
 _ALLOW_DIALOG = 1
@@ -94,7 +99,8 @@ async def authorize(
     except TimeoutError:
         raise _without_polkit(wish, f"did not answer within {_PATIENCE:.0f} s") from None
     if reply.message_type is not MessageType.METHOD_RETURN:
-        raise _without_polkit(wish, f"answered {reply.error_name}")
+        absent = reply.error_name in _ABSENT
+        raise _without_polkit(wish, "is not there" if absent else f"answered {reply.error_name}")
     authorized, challenge, result = reply.body[0]
     if not authorized:
         raise _denied(wish, caller, challenge=challenge, dismissed="polkit.dismissed" in result)

@@ -89,6 +89,9 @@ def _answering(function: _Method[_P, _R]) -> _Method[_P, _R]:
         try:
             return await function(self, *args, **kwargs)
         except Exception as error:
+            if not self._bus.connected:
+                # It was the bus that failed, and nobody hears the answer.
+                raise DBusError(names.ERROR_FAILED, "The bus is gone.") from error
             answer = errors.answer(function.__name__, error)
             if _call.get().flags & MessageFlag.NO_REPLY_EXPECTED:
                 # dbus-fast logs an error that nobody waits for: anyone could fill the journal.

@@ -333,6 +333,20 @@ async def get_all(bus: MessageBus, path: str, interface: str) -> dict[str, Any]:
     return properties
 
 
+async def listen(bus: MessageBus) -> None:
+    """Have this connection get all signals of the service."""
+    await bus.call(
+        Message(
+            destination="org.freedesktop.DBus",
+            path="/org/freedesktop/DBus",
+            interface="org.freedesktop.DBus",
+            member="AddMatch",
+            signature="s",
+            body=[f"type='signal',sender='{names.BUS_NAME}'"],
+        )
+    )
+
+
 async def is_served() -> bool:
     """Whether the name has an owner, on a bus that may be away."""
     try:
@@ -386,8 +400,20 @@ async def ctl(*arguments: str, uid: int = 0, **environment: str) -> Ran:
 
 
 async def read_all(uid: int) -> dict[str, Any]:
-    """All that a user can get out of the service: {question: [error name or "", body]}."""
+    """All that a user can get out of the service: {question: [error name or "", body]}.
+
+    A question is path, interface, member and arguments.
+    """
     ran = await visitor("read", uid=uid)
     assert ran.code == 0, ran.err
     answers: dict[str, Any] = json.loads(ran.out)
     return answers
+
+
+def asked_for(answers: dict[str, Any], member: str) -> list[tuple[str, list[Any]]]:
+    """Of those, what came back from a method of ours."""
+    return [
+        (error, body)
+        for question, (error, body) in answers.items()
+        if question.split()[:3:2] == [names.MANAGER_PATH, member]
+    ]

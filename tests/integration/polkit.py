@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any
 
 from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
@@ -15,10 +14,13 @@ from dbus_fast.aio import MessageBus
 from tests.integration.harness import client
 
 NAME = "org.freedesktop.PolicyKit1"
-NO = (False, False, {})
-YES = (True, False, {})
-MUST_AUTHENTICATE = (False, True, {})
-DISMISSED = (False, False, {"polkit.dismissed": "true"})
+Answer = tuple[bool, bool, dict[str, str]]
+"""Authorized; must authenticate; details."""
+
+NO: Answer = (False, False, {})
+YES: Answer = (True, False, {})
+MUST_AUTHENTICATE: Answer = (False, True, {})
+DISMISSED: Answer = (False, False, {"polkit.dismissed": "true"})
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class FakePolkit:
     """`says`: its answer where no dialog is allowed. Where one is, that is `person`'s, once it is
     set, or MUST_AUTHENTICATE where there is no such person. `error`: answered instead."""
 
-    says: tuple[bool, bool, dict[str, str]] = MUST_AUTHENTICATE
-    person: asyncio.Future[tuple[bool, bool, dict[str, str]]] | None = None
+    says: Answer = MUST_AUTHENTICATE
+    person: asyncio.Future[Answer] | None = None
     error: str = ""
     asked: list[Asked] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -65,7 +67,9 @@ class FakePolkit:
 
         bus.add_message_handler(on_message)
 
-    async def _wait(self, bus: MessageBus, message: Message, person: asyncio.Future[Any]) -> None:
+    async def _wait(
+        self, bus: MessageBus, message: Message, person: asyncio.Future[Answer]
+    ) -> None:
         bus.send(_reply(message, await asyncio.shield(person)))
 
     def _cancel(self, bus: MessageBus, cancellation: str) -> None:
@@ -75,7 +79,7 @@ class FakePolkit:
         bus.send(Message.new_error(message, f"{NAME}.Error.Cancelled", "it was cancelled"))
 
 
-def _reply(message: Message, answer: tuple[bool, bool, dict[str, str]]) -> Message:
+def _reply(message: Message, answer: Answer) -> Message:
     return Message.new_method_return(message, "(bba{ss})", [list(answer)])
 
 

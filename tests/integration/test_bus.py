@@ -17,11 +17,14 @@ from dbus_fast.unpack import unpack_variants
 
 from kexecwatchd.bus import Bus, names, translate
 from kexecwatchd.model import ImageName, State
-from kexecwatchd.report import Details, ImageStatus, Status
-from kexecwatchd.requests import Refused
+from kexecwatchd.report import Details, History, ImageStatus, Status
+from kexecwatchd.requests import Held, LoadFailed, Refused, TooManyHolds
 from tests.integration.harness import (
+    DECISION,
+    HOLD,
     MISSING,
     NOBODY,
+    POLICY,
     SEGMENT,
     STALE,
     FakeBackend,
@@ -31,6 +34,7 @@ from tests.integration.harness import (
     client,
     get_all,
     is_served,
+    listen,
     read_all,
     running,
     serving,
@@ -44,12 +48,16 @@ ADDRESSES = [MISSING.start, MISSING.end, SEGMENT.start, SEGMENT.end]
 pytestmark = pytest.mark.usefixtures("system_bus")
 
 
-async def introspected(bus: MessageBus, path: str, interface: str) -> dict[str, str]:
-    """Property name -> signature, as Introspect has it; all read-only."""
+async def introspect(bus: MessageBus, path: str) -> ElementTree.Element:
     reply = await call(
         bus, "Introspect", path=path, interface="org.freedesktop.DBus.Introspectable"
     )
-    found = ElementTree.fromstring(reply.body[0]).find(f"interface[@name='{interface}']")
+    return ElementTree.fromstring(reply.body[0])
+
+
+async def introspected(bus: MessageBus, path: str, interface: str) -> dict[str, str]:
+    """Property name -> signature, as Introspect has it; all read-only."""
+    found = (await introspect(bus, path)).find(f"interface[@name='{interface}']")
     assert found is not None
     properties = found.findall("property")
     assert {p.get("access") for p in properties} == {"read"}
@@ -101,27 +109,79 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
 async def test_manager_properties_are_the_fields_of_the_model(backend: FakeBackend) -> None:
     async with serving(backend), client() as bus:
         values = unpack_variants(await get_all(bus, names.MANAGER_PATH, names.MANAGER_INTERFACE))
-    fields = set(map(translate.property_name, Status.model_fields)) - {"Images", "Checks", "Holds"}
+    fields = set(map(translate.property_name, Status.model_fields)) - {"Images", "Checks"}
     assert set(values) == fields | {"Covered", "CheckProblems", "CheckWarnings"}
     assert values["CheckProblems"] == ["problem: it is so"]
     assert values["CheckWarnings"] == ["warning: it is so"]
     assert values["KernelRelease"] == backend.now.kernel_release
     assert values["LookedAt"] == backend.now.looked_at * 1e6
     assert values["Covered"] is True
+    assert values["Holds"] == [
+        {"number": 7, "who": HOLD.who, "why": HOLD.why, "since": HOLD.since * 1e6}
+    ]
 
 
-async def test_object_manager_lists_both_images(backend: FakeBackend) -> None:
+@pytest.mark.parametrize(
+    ("path", "more"), [("/", {names.MANAGER_PATH}), (names.MANAGER_PATH, set())]
+)
+async def test_object_manager_lists_all_below_it(
+    backend: FakeBackend, path: str, more: set[str]
+) -> None:
+    """Each with the properties that it has itself."""
+    manager = "org.freedesktop.DBus.ObjectManager"
     async with serving(backend), client() as bus:
-        reply = await call(bus, "GetManagedObjects", interface="org.freedesktop.DBus.ObjectManager")
-    objects = reply.body[0]
-    assert set(objects) == {names.image_path(name) for name in ImageName}
-    assert all(names.IMAGE_INTERFACE in interfaces for interfaces in objects.values())
+        reply = await call(bus, "GetManagedObjects", path=path, interface=manager)
+        objects = reply.body[0]
+        assert set(objects) == {names.image_path(name) for name in ImageName} | more
+        for found, interfaces in objects.items():
+            for interface, properties in interfaces.items():
+                assert properties == await get_all(bus, found, interface)
+
+
+async def test_introspection_leads_from_the_root_to_every_object(backend: FakeBackend) -> None:
+    async def below(bus: MessageBus, path: str) -> dict[str, ElementTree.Element]:
+        node = await introspect(bus, path)
+        found = {path: node} if node.find("interface") is not None else {}
+        for child in node.findall("node"):
+            found |= await below(bus, f"{path.rstrip('/')}/{child.get('name')}")
+        return found
+
+    async with serving(backend), client() as bus:
+        objects = await below(bus, "/")
+    assert set(objects) == {names.MANAGER_PATH, *map(names.image_path, ImageName)}
+
+
+def members(node: ElementTree.Element, interface: str) -> set[tuple[str | None, ...]]:
+    """What an introspection says of an interface, but for the words."""
+    root = node.find(f"interface[@name='{interface}']")
+    assert root is not None
+    return {
+        (kind, member.get("name"), member.get("access"), member.get("type"), takes, gives)
+        for kind in ("method", "signal", "property")
+        for member in root.findall(kind)
+        for arguments in [member.findall("arg")]
+        for takes in ["".join(a.get("type", "") for a in arguments if a.get("direction") == "in")]
+        for gives in ["".join(a.get("type", "") for a in arguments if a.get("direction") != "in")]
+    }
+
+
+async def test_the_shipped_introspection_is_the_services(backend: FakeBackend) -> None:
+    async with serving(backend), client() as bus:
+        for path, interface in (
+            (names.MANAGER_PATH, names.MANAGER_INTERFACE),
+            (CRASH_PATH, names.IMAGE_INTERFACE),
+        ):
+            served = await introspect(bus, path)
+            shipped = ElementTree.parse(POLICY.parent / f"{interface}.xml").getroot()
+            assert members(shipped, interface) == members(served, interface)
 
 
 async def test_json_is_the_model(backend: FakeBackend) -> None:
     async with serving(backend), client() as bus:
         told = await call(bus, "GetStatus")
+        decided = await call(bus, "GetHistory")
         addresses = await call(bus, "GetDetails")
+    assert History.model_validate_json(decided.body[0]) == backend.history()
     assert Status.model_validate_json(told.body[0]) == backend.now
     assert Details.model_validate_json(addresses.body[0]) == backend.details()
 
@@ -134,16 +194,7 @@ async def test_signals_say_exactly_what_changed(backend: FakeBackend) -> None:
             seen.append((message.path or "", message.member or "", unpack_variants(message.body)))
 
     async with serving(backend) as service, client() as bus:
-        await bus.call(
-            Message(
-                destination="org.freedesktop.DBus",
-                path="/org/freedesktop/DBus",
-                interface="org.freedesktop.DBus",
-                member="AddMatch",
-                signature="s",
-                body=[f"type='signal',sender='{names.BUS_NAME}'"],
-            )
-        )
+        await listen(bus)
         bus.add_message_handler(note)
         service.publish(backend.now)  # nothing changed
         service.publish(STALE)
@@ -186,24 +237,66 @@ async def test_signals_say_exactly_what_changed(backend: FakeBackend) -> None:
     assert json.loads(told.body[0])["looked_at"] == 1_700_000_005
 
 
-async def test_a_slow_reload_holds_up_nobody(backend: FakeBackend) -> None:
+async def test_a_slow_load_blocks_no_read(backend: FakeBackend) -> None:
+    """Not one of any object's."""
     async with serving(backend), client() as bus:
         reload = asyncio.ensure_future(call(bus, "Reload", "s", "reboot"))
-        shown = await get_all(bus, CRASH_PATH, names.IMAGE_INTERFACE)
-        assert shown["State"].value == "current"
-        assert (await call(bus, "Verify")).body == [True]
+        answers = await read_all(NOBODY)
+        assert {tuple(question.split()[1:3]) for question in answers} >= {
+            (names.MANAGER_INTERFACE, "Verify"),
+            (names.MANAGER_INTERFACE, "GetStatus"),
+            (names.MANAGER_INTERFACE, "GetHistory"),
+            ("org.freedesktop.DBus.Properties", "Get"),
+            ("org.freedesktop.DBus.Properties", "GetAll"),
+        }
+        assert (await call(bus, "GetDetails")).body
         assert not reload.done()
         backend.may_reload.set()
         assert (await reload).body == ["current"]
     assert backend.reloads == [ImageName.REBOOT]
 
 
-async def test_refusal_keeps_its_sentence(backend: FakeBackend) -> None:
-    backend.trouble = Refused("The mode is observe: set crash.mode to ensure.")
+async def test_decisions_are_signalled(backend: FakeBackend) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def note(message: Message) -> None:
+        if message.member == "Decided":
+            assert message.signature == "a{sv}"
+            assert (message.path, message.interface) == (
+                names.MANAGER_PATH,
+                names.MANAGER_INTERFACE,
+            )
+            seen.append(unpack_variants(message.body[0]))
+
+    Bus(backend).decided(DECISION)  # with no bus at all
+    async with serving(backend) as service, client() as bus:
+        await listen(bus)
+        bus.add_message_handler(note)
+        service.decided(DECISION)
+        service.decided(DECISION.model_copy(update={"image": None, "state": None}))
+        await call(bus, "Verify")
+    told, general = seen
+    assert (general["image"], general["state"]) == ("", "")
+    assert told == DECISION.model_dump(mode="json") | {"at": DECISION.at * 1e6}
+
+
+async def test_each_refusal_has_its_name_and_keeps_its_sentence(backend: FakeBackend) -> None:
     async with serving(backend), client() as bus:
-        reply = await call(bus, "Reload", "s", "crash")
-    assert reply.error_name == names.ERROR_REFUSED
-    assert reply.body == ["The mode is observe: set crash.mode to ensure."]
+        for trouble, name in (
+            (Refused("The mode is observe: set crash.mode to ensure."), names.ERROR_REFUSED),
+            (Held("apt holds: a new kernel is installed."), names.ERROR_HELD),
+            (LoadFailed("kexec_file_load: EBUSY."), names.ERROR_LOAD_FAILED),
+            (TooManyHolds("There are 64 holds."), names.ERROR_LIMITS_EXCEEDED),
+        ):
+            backend.trouble = trouble
+            for question in (
+                ("Reload", "s", "crash"),
+                ("Discard", "s", "crash"),
+                ("SetMode", "ss", "crash", "off"),
+                ("Hold", "ss", "apt", "work"),
+            ):
+                reply = await call(bus, *question)
+                assert (reply.error_name, reply.body) == (name, [str(trouble)])
 
 
 async def test_unknown_image_is_named_and_told_what_would_be_right(backend: FakeBackend) -> None:
@@ -236,6 +329,8 @@ async def test_questions_without_answer_fill_no_journal(
         for member, interface in (
             ("Get", "org.freedesktop.DBus.Properties"),
             ("Reload", names.MANAGER_INTERFACE),
+            ("GetDetails", names.MANAGER_INTERFACE),  # with another signature
+            ("Unknown", names.MANAGER_INTERFACE),
         ):
             await bus.send(
                 Message(
@@ -257,36 +352,33 @@ async def test_questions_without_answer_fill_no_journal(
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
-def refused(answers: dict[str, Any], member: str) -> None:
-    found = {question: said for question, said in answers.items() if question.startswith(member)}
-    assert found
-    for question, (error, body) in found.items():
-        assert error == names.ERROR_ACCESS_DENIED, question
-        assert body[0].startswith("Rejected send message"), (
-            "the bus refuses, before the daemon does"
-        )
-
-
 async def test_users_read_everything_but_addresses(backend: FakeBackend) -> None:
     backend.may_reload.set()
     async with serving(backend):
         theirs = await read_all(NOBODY)
-        before = list(backend.reloads)
+        done = [asked[0] for asked in backend.asked]
         roots = await read_all(0)
-    refused(theirs, "GetDetails")
-    refused(theirs, "Reload")
-    assert before == []
+    assert done == ["release"], "which is for holders"
     assert not [address for address in ADDRESSES if address in json.dumps(theirs)]
-    # The same questions do get answers, and as root the addresses too.
-    failed = {question for question, (error, _) in theirs.items() if error}
-    assert failed == {
-        # A policy cannot tell what is meant by a call without interface, and refuses it.
-        *(f"{member} None" for member in ("Verify", "GetStatus", "GetDetails")),
-        "Reload crash None",
-        f"GetDetails {names.MANAGER_INTERFACE}",
-        f"Reload crash {names.MANAGER_INTERFACE}",
+    failed = {tuple(q.split()[1:3]): error for q, (error, _) in theirs.items() if error}
+    ours = {member: error for (where, member), error in failed.items() if "kexec" in where}
+    assert ours == {
+        "GetDetails": names.ERROR_ACCESS_DENIED,
+        "Reload": names.ERROR_ACCESS_DENIED,
+        "Discard": names.ERROR_ACCESS_DENIED,
+        "SetMode": names.ERROR_ACCESS_DENIED,
+        "Hold": names.ERROR_ACCESS_DENIED,
+        "Release": names.ERROR_NO_SUCH_HOLD,
     }
-    assert not [question for question, (error, _) in roots.items() if error]
+    for question, (error, body) in theirs.items():
+        # A policy cannot tell what is meant by a call without interface, and refuses it.
+        if "GetDetails" in question or " None " in question:
+            assert (error, body[0][:21]) == (names.ERROR_ACCESS_DENIED, "Rejected send message")
+    others = {member for (where, member) in failed if "freedesktop" in where}
+    assert others == {"Set"}, "all is read-only"
+    # The same questions get answers as root, and the addresses too.
+    failed_too = {question.split()[2] for question, (error, _) in roots.items() if error}
+    assert failed_too == {"Set", "Release"}, "the same hold twice"
     assert not [address for address in ADDRESSES if address not in json.dumps(roots)]
 
 

@@ -22,7 +22,7 @@ from tests.integration.harness import (
     serving,
     until,
 )
-from tests.integration.polkit import FakePolkit, polkit
+from tests.integration.polkit import Answer, FakePolkit, polkit
 
 pytestmark = pytest.mark.usefixtures("system_bus")
 
@@ -125,7 +125,7 @@ async def test_no_dialog_unless_the_caller_allows_one(backend: FakeBackend) -> N
 )
 async def test_each_refusal_says_what_would_help(
     backend: FakeBackend,
-    answer: tuple[bool, bool, dict[str, str]],
+    answer: Answer,
     flags: MessageFlag,
     name: str,
     help_: str,

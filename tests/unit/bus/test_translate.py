@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from dbus_fast import Message, Variant
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from kexecwatchd.bus import translate
 from kexecwatchd.bus.service import IMAGE_PROPERTIES, MANAGER_PROPERTIES
@@ -106,6 +108,7 @@ def test_the_signatures_that_others_rely_on() -> None:
         "ConfigError": "s",
         "ConfiguredAt": "t",
         "UnarmedSeconds": "d",
+        "Holds": "aa{sv}",
         "Covered": "b",
         "CheckProblems": "as",
         "CheckWarnings": "as",
@@ -136,3 +139,39 @@ def test_a_field_without_rule_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match="list_of_things"):
         translate.signatures(Odd)
     assert translate.signatures(Odd, without=frozenset({"list_of_things"})) == {}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [list[int], list[list[str]], dict[str, str], int | None, str | int, list[str | None]],
+)
+def test_what_has_no_rule_is_refused_by_name(annotation: Any) -> None:
+    odd = create_model("Odd", thing=(annotation, ...))
+    with pytest.raises(TypeError, match="'thing'"):
+        translate.signatures(odd)
+
+
+class Optional(BaseModel):
+    image: ImageName | None = None
+    state: State | None = None
+
+
+def test_what_there_need_not_be_is_empty() -> None:
+    assert translate.signatures(Optional) == {"Image": "s", "State": "s"}
+    assert translate.values(Optional()) == {"Image": "", "State": ""}
+    assert translate.values(Optional(image=ImageName.CRASH, state=State.STALE)) == {
+        "Image": "crash",
+        "State": "stale",
+    }
+
+
+class Several(BaseModel):
+    loads: list[LastLoad]
+
+
+def test_a_list_of_models_is_one_of_dictionaries() -> None:
+    assert translate.signatures(Several) == {"Loads": "aa{sv}"}
+    assert translate.values(Several(loads=[])) == {"Loads": []}
+    (first, second) = translate.values(Several(loads=[LastLoad(at=1.5), LastLoad()]))["Loads"]
+    assert first["at"] == Variant("t", 1_500_000)
+    assert second == translate.dictionary(LastLoad())
