@@ -35,10 +35,10 @@ Attempt = tuple[ImageName, bool, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a load. `seconds`: how long all system calls took, those aside that only met
-    a busy lock; 0 when there was no other.
+    """What became of a load, or unload. `seconds`: how long all system calls took, those aside that
+    only met a busy lock; 0 when there was no other.
 
-    `degraded` says why it was not the configured files that were loaded. `placement` is None
+    `number`: the errno of the last call that failed, 0 where the kernel refused none. `degraded` says why it was not the configured files that were loaded. `placement` is None
     where the loader did not tell it whole. `refused_flags`: those that this kernel does not know.
     `hopeless`: trying again comes to nothing while the machine is as it is. `kept` is our copy of
     what was loaded, None where it could not be made (`keep_error`).
@@ -48,6 +48,7 @@ class Outcome:
     seconds: float = 0.0
     source: str = ""
     error: str = ""
+    number: int = 0
     degraded: str = ""
     placement: Placement | None = None
     refused_flags: int = 0
@@ -94,6 +95,7 @@ class Executor:
         seconds = 0.0
         refused = refused_flags
         hopeless = False
+        number = 0
         for source, paths in candidates:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
@@ -110,6 +112,7 @@ class Executor:
                             succeeded=True,
                             seconds=seconds,
                             source=source,
+                            number=number,
                             degraded="" if source == CONFIGURED else problems[0],
                             placement=_with_alignment(call.placement, files),
                             refused_flags=refused,
@@ -117,6 +120,7 @@ class Executor:
                             keep_error=keep_error,
                         )
                     problems.append(str(call.error))
+                    number = call.error.number or number
                     hopeless = call.error.blames_files or call.error.number in LASTING
                     if call.error.number in POINTLESS:
                         break
@@ -128,6 +132,7 @@ class Executor:
             succeeded=False,
             seconds=seconds,
             error="; the last good files: ".join(problems),
+            number=number,
             refused_flags=refused,
             hopeless=hopeless,
         )
@@ -145,9 +150,17 @@ class Executor:
         if error is not None:
             raise Refused(f"{error} (not tried again until the files or the configuration change)")
 
-    def unload(self, image: ImageName) -> str:
-        """Unload the image; "" or what went wrong."""
-        return kexec_file.unload(image)
+    def unload(self, image: ImageName) -> Outcome:
+        """Unload the image."""
+        call = kexec_file.unload(image)
+        if call.error is None:
+            return Outcome(succeeded=True, seconds=call.seconds)
+        return Outcome(
+            succeeded=False,
+            seconds=call.seconds,
+            error=str(call.error),
+            number=call.error.number,
+        )
 
     def _keep(
         self, source: str, pair: Pair, files: Files, kept: LastGood | None

@@ -54,10 +54,10 @@ def check(root: Path) -> int:
     if mode in (Mode.OFF, Mode.OBSERVE):
         _say(f"kexec goes on, since [reboot] mode is {mode}, although it will fail: {obstacle}")
         return START
-    error = Executor(root, root / "var/lib/kexecwatchd/last-good").unload(ImageName.REBOOT)
-    if error:
+    outcome = Executor(root, root / "var/lib/kexecwatchd/last-good").unload(ImageName.REBOOT)
+    if not outcome.succeeded:
         _say(f"forcing a full reboot: {obstacle}")
-        _say(f"the reboot image cannot be unloaded: {error}")
+        _say(f"the reboot image cannot be unloaded: {outcome.error}")
         return REFUSE
     _say(f"the reboot image was unloaded, this becomes a full reboot: {obstacle}")
     return START

@@ -30,7 +30,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What became of one load. `error` is None when it succeeded.
+    """What became of one load, or unload. `error` is None when it succeeded.
 
     `seconds`: how long it took, 0 when nothing was called or only a busy lock was met. `placement`
     is None where the loader could not tell it whole. `refused_flags`: those of the optional flags

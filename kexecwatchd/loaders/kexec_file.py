@@ -61,15 +61,14 @@ def _ladder(optional: int) -> list[int]:
     return steps
 
 
-def unload(image: ImageName) -> str:
-    """Unload the image; "" or what went wrong."""
+def unload(image: ImageName) -> Call:
+    """Unload the image."""
 
     def call() -> None:
         with _explaining(image):
             kexec_file.unload(_flags(image))
 
-    error, _ = patiently(call, BUSY_PAUSES)
-    return "" if error is None else str(error)
+    return Call(*patiently(call, BUSY_PAUSES))
 
 
 def _flags(image: ImageName) -> int:

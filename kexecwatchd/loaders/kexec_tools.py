@@ -222,7 +222,7 @@ def _broken_off(done: Finished) -> LoadError:
     if parse_segments(done.said) is None:
         return LoadError(what, number)  # it had not come to the system call
     # The old image or the new one may be loaded now, and the daemon would take it for the old one.
-    problem = kexec_file.unload(ImageName.REBOOT)
+    problem = kexec_file.unload(ImageName.REBOOT).error
     left = f"cannot be unloaded: {problem}" if problem else "was unloaded"
     return LoadError(f"{what} while it loaded; whatever image it left {left}", number)
 

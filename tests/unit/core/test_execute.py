@@ -232,6 +232,7 @@ def test_the_last_good_pair_follows_a_call_that_failed(machine: Making) -> None:
     m.kernel.errors = [errno.EKEYREJECTED]
     outcome = m.load(kept=kept)
     assert (outcome.succeeded, outcome.seconds) == (True, 2)
+    assert outcome.number == errno.EKEYREJECTED
     assert "EKEYREJECTED" in outcome.degraded
 
 
@@ -242,7 +243,7 @@ def test_both_failing_tells_both(machine: Making) -> None:
     m.kernel.errors = [errno.ENOMEM]
     outcome = m.load(kept=kept)
     assert not outcome.succeeded
-    assert outcome.called
+    assert (outcome.called, outcome.number) == (True, errno.ENOMEM)
     assert "is empty; the last good files: kexec_file_load: ENOMEM" in outcome.error
 
 
@@ -252,6 +253,7 @@ def test_a_refusal_calls_nothing(machine: Making) -> None:
     outcome = m.load()
     assert (outcome.succeeded, outcome.called, outcome.kept) == (False, False, None)
     assert (outcome.source, outcome.degraded, outcome.hopeless) == ("", "", False)
+    assert outcome.number == 0
     assert not m.kernel.calls
 
 
@@ -302,10 +304,12 @@ def test_an_unload(machine: Making) -> None:
     m = machine()
     m.load(REBOOT)
     m.kernel.busy = 2
-    assert m.executor.unload(REBOOT) == ""
+    assert m.executor.unload(REBOOT).succeeded
     assert not m.kernel.loaded("reboot")
     m.kernel.write("proc/sys/kernel/kexec_load_disabled", "1\n")
-    assert "EPERM" in m.executor.unload(REBOOT)
+    outcome = m.executor.unload(REBOOT)
+    assert (outcome.succeeded, outcome.number) == (False, errno.EPERM)
+    assert "EPERM" in outcome.error
 
 
 def test_what_the_kernel_refused_is_not_tried_again_at_the_images_expense(machine: Making) -> None:

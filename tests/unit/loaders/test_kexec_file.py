@@ -223,7 +223,10 @@ def test_a_lock_that_is_busy_is_waited_for_unless_each_try_counts(kernel: Kernel
 @pytest.mark.parametrize(("image", "flags"), [(REBOOT, 0), (CRASH, KEXEC_FILE_ON_CRASH)])
 def test_an_unload(kernel: Kernel, image: ImageName, flags: int) -> None:
     kernel.errors = [errno.EBUSY]
-    assert kexec_file.unload(image) == ""
+    assert kexec_file.unload(image).error is None
     assert kernel.unloads == [flags, flags]
     kernel.errors = [errno.EPERM]
-    assert kexec_file.unload(image).startswith("kexec_file_load: EPERM: ")
+    error = kexec_file.unload(image).error
+    assert error is not None
+    assert error.number == errno.EPERM
+    assert str(error).startswith("kexec_file_load: EPERM: ")
