@@ -22,6 +22,7 @@ UNITDIR := $(LIBDIR)/systemd/system
 DATA := \
 	$(addprefix $(UNITDIR)/,$(UNITS) $(WANTS)) \
 	$(addprefix $(LIBDIR)/kexecwatchd/,$(HELPERS)) \
+	$(LIBDIR)/systemd/catalog/kexecwatchd.catalog \
 	$(LIBDIR)/udev/rules.d/70-kexecwatchd.rules \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
 	$(SHARE)/dbus-1/system.d/org.kexecwatch1.conf \
@@ -90,6 +91,7 @@ install: ## install below DESTDIR (default: this machine)
 		mkdir -p $(UNITDIR)/$${link%/*} && \
 		ln -sf ../$${link##*/} $(UNITDIR)/$$link || exit 1; \
 	done
+	install -D -m 0644 -t $(LIBDIR)/systemd/catalog systemd/kexecwatchd.catalog
 	install -D -m 0644 -t $(LIBDIR)/udev/rules.d udev/70-kexecwatchd.rules
 	install -D -m 0644 -t $(SHARE)/dbus-1/system.d dbus/org.kexecwatch1.conf
 	install -D -m 0644 -t $(SHARE)/dbus-1/interfaces $(addprefix dbus/,$(INTERFACES))

@@ -15,6 +15,7 @@ import pytest
 
 from kexecwatchd import __version__, gate
 from kexecwatchd.config import Config, Sources, load
+from kexecwatchd.messages import MESSAGES
 from tests.conftest import NOT_HERE
 
 SOURCE = Path(__file__).parent.parent.parent
@@ -26,6 +27,7 @@ EARLY_PROGRAM = "usr/lib/kexecwatchd/record-boot-memory"
 GATE_UNIT = f"{UNITS}/kexecwatchd-kexec-check.service"
 GATE_PROGRAM = "usr/lib/kexecwatchd/check-kexec"
 RULES = "usr/lib/udev/rules.d/70-kexecwatchd.rules"
+CATALOG = "usr/lib/systemd/catalog/kexecwatchd.catalog"
 LOCAL_CONFIG = "etc/kexecwatchd/kexecwatchd.toml"
 # Links that have systemd start a unit whether or not anyone enabled it.
 WANTED = {
@@ -36,6 +38,7 @@ FILES = {
     "etc/kexecwatchd/kexecwatchd.toml": 0o644,
     "usr/bin/kexecwatchctl": 0o755,
     "usr/lib/kexecwatchd/kexecwatchd.toml": 0o644,
+    CATALOG: 0o644,
     "usr/sbin/kexecwatchd": 0o755,
     "usr/share/dbus-1/interfaces/org.kexecwatch1.Image.xml": 0o644,
     "usr/share/dbus-1/interfaces/org.kexecwatch1.Manager.xml": 0o644,
@@ -167,6 +170,16 @@ def test_udev_accepts_the_rules(installed: Path) -> None:
     if "unrecognized option" in done.stderr or "Unknown command" in done.stderr:
         pytest.skip(f"{NOT_HERE} udevadm verify came with systemd 254")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_journal_accepts_the_catalog(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / CATALOG).parent.mkdir(parents=True)
+    (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
+    shutil.copy(installed / CATALOG, tmp_path / CATALOG)
+    done = tool(["journalctl", f"--root={tmp_path}", "--update-catalog"])
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = tool(["journalctl", f"--root={tmp_path}", "--list-catalog"]).stdout
+    assert {line.split()[0] for line in listed.splitlines()} == {m.id for m in MESSAGES}
 
 
 def test_the_daemon_leaves_the_mark_that_udev_looks_for(installed: Path) -> None:
