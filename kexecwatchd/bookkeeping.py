@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecwatchd import hazards
+from kexecwatchd.addresses import without_addresses
 from kexecwatchd.execute import CONFIGURED, Outcome
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG
 from kexecwatchd.ledger import (
@@ -31,10 +32,13 @@ from kexecwatchd.model import (
     Step,
 )
 from kexecwatchd.ranges import RangeSet
+from kexecwatchd.report import Decision
 
 FIRST_RETRY = 5.0  # seconds; doubled with each further failure
 LONGEST_RETRY = 300.0
 FIRST_UNLOAD_RETRY = 1.0
+
+HISTORY = 256  # decisions that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class Now:
     wall: float
 
 
-def intending(ledger: Ledger, image: ImageName, pair: Pair, seen: Observation) -> Ledger:
+def intending(
+    ledger: Ledger, image: ImageName, pair: Pair, seen: Observation, *, why: str, now: Now
+) -> Ledger:
     """A load is about to begin."""
     return ledger.with_image(
         image,
@@ -54,6 +60,8 @@ def intending(ledger: Ledger, image: ImageName, pair: Pair, seen: Observation) -
             fingerprint_before=ledger.of(image).fingerprint,
             ram=seen.ram,
             online=seen.online,
+            why=why,
+            at_wall=now.wall,
         ),
     )
 
@@ -83,7 +91,7 @@ def after_load(
             ),
         )
     refused = ledger.refused_flags | outcome.refused_flags
-    ledger = ledger.model_copy(update={"refused_flags": refused})
+    ledger = _unarmed(ledger, outcome).model_copy(update={"refused_flags": refused})
     if not outcome.succeeded:
         if load.detour is not None and outcome.hopeless:
             ledger = _without_detour(ledger, image, before.ram, load.detour.below, outcome.error)
@@ -208,13 +216,20 @@ def _without_detour(
     return ledger.with_image(image, no_detour=NoDetour(ram=ram, below=below, error=error))
 
 
-def after_failed_unload(ledger: Ledger, image: ImageName, error: str, now: Now) -> Ledger:
+def _unarmed(ledger: Ledger, outcome: Outcome) -> Ledger:
+    """The system calls of a load or unload of either image hold the lock that a panic needs
+    (__crash_kexec() in kernel/crash_core.c)."""
+    seconds = ledger.unarmed_seconds + outcome.seconds
+    return ledger.model_copy(update={"unarmed_seconds": seconds})
+
+
+def after_failed_unload(ledger: Ledger, image: ImageName, outcome: Outcome, now: Now) -> Ledger:
     """A dangerous image is still there."""
     failures = ledger.of(image).failures
-    return ledger.with_image(
+    return _unarmed(ledger, outcome).with_image(
         image,
         failures=failures + 1,
-        last_error=error,
+        last_error=outcome.error,
         next_unload=now.boot + _pause(FIRST_UNLOAD_RETRY, failures),
     )
 
@@ -224,9 +239,11 @@ def _pause(first: float, failures: int) -> float:
     return min(first * 2.0 ** min(failures, 10), LONGEST_RETRY)
 
 
-def after_unload(ledger: Ledger, image: ImageName, why: str, owed: bool, now: Now) -> Ledger:
+def after_unload(
+    ledger: Ledger, image: ImageName, why: str, owed: bool, *, outcome: Outcome, now: Now
+) -> Ledger:
     """An image was unloaded because of its memory; `owed`: we are to load another."""
-    return ledger.with_image(
+    return _unarmed(ledger, outcome).with_image(
         image,
         owed=f"it was unloaded because {why}" if owed else "",
         failures=0,
@@ -235,6 +252,35 @@ def after_unload(ledger: Ledger, image: ImageName, why: str, owed: bool, now: No
         last_action=f"unloaded it: {why}",
         last_action_wall=now.wall,
     )
+
+
+def after_discard(
+    ledger: Ledger, image: ImageName, why: str, *, outcome: Outcome, now: Now
+) -> Ledger:
+    """Somebody had it unloaded, or tried to: nothing is owed, and a failure was told to them."""
+    ledger = _unarmed(ledger, outcome)
+    if not outcome.succeeded:
+        return ledger
+    return ledger.with_image(
+        image,
+        owed="",
+        failures=0,
+        last_error="",
+        next_try=0.0,
+        next_unload=0.0,
+        last_action=f"discarded it: {why}",
+        last_action_wall=now.wall,
+    )
+
+
+def decided(ledger: Ledger, decision: Decision) -> Ledger:
+    """The decision goes into the history, with the next number; its texts lose their addresses."""
+    last = ledger.decisions[-1].number if ledger.decisions else 0
+    texts = ("reason", "why", "error", "result_reason")
+    clean = {name: without_addresses(getattr(decision, name)) for name in texts}
+    numbered = decision.model_copy(update={"number": last + 1, **clean})
+    kept = (*ledger.decisions, numbered)[-HISTORY:]
+    return ledger.model_copy(update={"decisions": kept})
 
 
 def with_states(ledger: Ledger, steps: tuple[Step, ...], now: Now) -> Ledger:

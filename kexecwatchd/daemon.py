@@ -10,17 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
+from typing import Any, TypeVar
 
-from kexecwatchd import decisions, notify
+from kexecwatchd import notify
 from kexecwatchd.bus import Bus, delayed_shutdown
 from kexecwatchd.config import Config, ConfigError, Sources, load
+from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine, now
-from kexecwatchd.model import ImageName
-from kexecwatchd.report import Details, ImageStatus, Status
-from kexecwatchd.requests import LoadFailed, Refused
+from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.report import Decision, Details, History, ImageStatus, Status
+from kexecwatchd.requests import LoadFailed, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.summary import one_line
 from kexecwatchd.uevents import Uevents
+
+T = TypeVar("T")
 
 
 class Daemon:
@@ -30,11 +35,19 @@ class Daemon:
         self._sources = sources
         self._wake = asyncio.Event()
         self._uevents = Uevents(self._wake.set)
-        self._engine = Engine(root, config, self._uevents.take, self._publish, delayed_shutdown)
+        self._engine = Engine(
+            root,
+            config,
+            self._uevents.take,
+            self._publish,
+            decided=self._decided,
+            loading=delayed_shutdown,
+        )
+        self._desk = Desk(self._engine)
         self._bus = Bus(self)
         self._stop = False
         self._reconfigure = False
-        self._reloads: list[tuple[ImageName, asyncio.Future[ImageStatus]]] = []
+        self._requests: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
         self._verifications: list[asyncio.Future[asyncio.Future[None]]] = []
 
     async def run(self) -> None:
@@ -45,7 +58,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         # Before the first look, so that nothing can happen unseen between the two.
         self._uevents.start(loop)
-        await self._engine.look()
+        await self._engine.start()
         beside = [loop.create_task(self._bus.run()), loop.create_task(self._announce())]
         try:
             while not self._stop:
@@ -72,7 +85,7 @@ class Daemon:
         await self._engine.work()
         await self._answer()
         notify.alive()
-        if self._reloads or self._verifications or self._stop:
+        if self._requests or self._verifications or self._stop:
             return
         pause = self._engine.deadline() - now().boot
         watchdog = notify.watchdog_seconds()
@@ -82,7 +95,8 @@ class Daemon:
             await asyncio.wait_for(self._wake.wait(), max(pause, 0.0))
 
     async def _answer(self) -> None:
-        """Do what was asked over the bus; all who asked for a look share one, and one round."""
+        """Do what was asked over the bus, in order; all who asked for a look share one, and one
+        round."""
         verifications, self._verifications = self._verifications, []
         if verifications:
             self._engine.look_at_everything()
@@ -91,31 +105,34 @@ class Daemon:
             for verification in verifications:
                 if not verification.done():
                     verification.set_result(checked)
-        reloads, self._reloads = self._reloads, []
-        for image, answer in reloads:
+        requests, self._requests = self._requests, []
+        for work, answer in requests:
+            if answer.done():
+                continue  # who asked has left
             try:
-                result = await self._engine.reload(image)
-                if not answer.done():
-                    answer.set_result(result)
-            except (Refused, LoadFailed) as refusal:
+                result = await work()
+            except (Refused, LoadFailed, NoSuchHold, TooManyHolds) as refusal:
                 if not answer.done():
                     answer.set_exception(refusal)
+            else:
+                if not answer.done():
+                    answer.set_result(result)
 
     def _read_config(self) -> None:
         """On SIGHUP. A configuration that is wrong leaves the old one in force, and is told."""
         try:
             config = load(self._sources)
         except ConfigError as error:
-            self._engine.config_error = str(error)
-            decisions.trouble(f"the old configuration stays in force: {error}")
-            self._engine.look_at_everything()
-            return
-        self._engine.config_error = ""
-        self._engine.reconfigure(config)
+            self._desk.refuse(error)
+        else:
+            self._desk.reconfigure(config)
 
     def _publish(self, status: Status) -> None:
         notify.status(one_line(status))
         self._bus.publish(status)
+
+    def _decided(self, decision: Decision) -> None:
+        self._bus.decided(decision)
 
     def _on_stop(self) -> None:
         self._stop = True
@@ -133,11 +150,8 @@ class Daemon:
     def details(self) -> Details:
         return self._engine.details()
 
-    async def reload(self, image: ImageName, by: str) -> ImageStatus:
-        answer: asyncio.Future[ImageStatus] = asyncio.get_running_loop().create_future()
-        self._reloads.append((image, answer))
-        self._wake.set()
-        return await answer
+    def history(self) -> History:
+        return self._engine.book.history()
 
     async def verify(self) -> Status:
         looked: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
@@ -146,3 +160,31 @@ class Daemon:
         # Waited for here, not in the loop that does the work. Others wait for the same one.
         await asyncio.shield(await looked)
         return self._engine.status()
+
+    async def reload(self, image: ImageName, by: str) -> ImageStatus:
+        return await self._ask(lambda: self._desk.reload(image, by))
+
+    async def discard(self, image: ImageName, by: str) -> ImageStatus:
+        return await self._ask(lambda: self._desk.discard(image, by))
+
+    async def set_mode(self, image: ImageName, mode: Mode | None, by: str) -> ImageStatus:
+        return await self._ask(lambda: self._desk.set_mode(image, mode, by))
+
+    async def hold(self, holder: str, who: str, why: str, by: str) -> int:
+        return await self._ask(lambda: self._desk.hold(holder, who, why, by))
+
+    async def release(self, holder: str, number: int, by: str) -> None:
+        await self._ask(lambda: self._desk.release(holder, number, by))
+
+    def holders(self) -> Collection[str]:
+        return {record.holder for record in self._engine.book.ledger.holds}
+
+    def gone(self, holder: str) -> None:
+        self._ask(lambda: self._desk.gone(holder))
+
+    def _ask(self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Have the loop do it, in its turn."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._requests.append((work, answer))
+        self._wake.set()
+        return answer

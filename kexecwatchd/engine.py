@@ -11,24 +11,26 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from kexecwatchd import bookkeeping, bootmemory, decisions, lastgood, ledger, reconcile, summary
+from kexecwatchd import bookkeeping, bootmemory, decisions, deeds, reconcile, summary
 from kexecwatchd.addresses import without_addresses
+from kexecwatchd.book import Book
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.checks.check import Check
 from kexecwatchd.checks.host import Host
 from kexecwatchd.config import Config
-from kexecwatchd.execute import Executor
+from kexecwatchd.deeds import Deed
+from kexecwatchd.execute import Outcome
+from kexecwatchd.hands import Hands
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.ledger import Ledger, Prediction
-from kexecwatchd.model import ImageName, Load, Mode, Observation, Step, Unload
+from kexecwatchd.model import Action, ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
 from kexecwatchd.pacing import Pacing
-from kexecwatchd.report import Details, ImageStatus, Status
-from kexecwatchd.requests import LoadFailed, Refused
+from kexecwatchd.report import Decision, Details, ImageStatus, Status
 from kexecwatchd.rounds import CHEAP, Rounds, Timetable
 from kexecwatchd.uevents import Batch
 
@@ -47,8 +49,13 @@ def now() -> Now:
 
 
 class Engine:
-    """Keeps both images right. `events` hands over the uevents since it was last called; each
-    load is made inside `loading()`. `checks`: the questions to ask when there is time."""
+    """Keeps both images right. `events` hands over the uevents since it was last called, `decided`
+    hears each decision, and each load is made inside `loading()`. `checks`: the questions to ask
+    when there is time.
+
+    `configured` is the configuration as it was read, `config` the one in force, `seen` and `steps`
+    are the last look and what it means.
+    """
 
     def __init__(
         self,
@@ -56,75 +63,84 @@ class Engine:
         config: Config,
         events: Callable[[], Batch],
         publish: Callable[[Status], None],
-        loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
         *,
+        decided: Callable[[Decision], None],
+        loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
         checks: Iterable[Check] = CHEAP,
     ) -> None:
-        self._config = config
+        self.configured = config
         self._events = events
         self._publish = publish
-        self._loading = loading
-        self._ledger_path = root / "run/kexecwatchd/ledger.json"
-        self._copies = root / "var/lib/kexecwatchd/last-good"
         self._observer = Observer(root)
-        self._executor = Executor(root, self._copies)
-        self._ledger, trouble = ledger.read(self._ledger_path, kexec_state.boot_id(root))
-        if trouble:
-            decisions.trouble(trouble)
+        boot_id = kexec_state.boot_id(root)
+        self.book = Book(root / "run/kexecwatchd/ledger.json", boot_id, decided)
+        self._hands = Hands(root, self.book, now, loading)
         try:
             # Where the early unit did not run in this boot; it never overwrites.
             bootmemory.record(root)
         except (OSError, ValueError) as error:
             told = without_addresses(str(error))
             decisions.trouble(f"what memory there was at boot cannot be recorded: {told}")
-        # Copies of an earlier boot may have been cut short by a power failure.
-        self._prune()
-        self._saved: Ledger | None = None
-        self._save_trouble = False
         self._overflow_told = False
         self._release = kexec_state.kernel_release(root)
-        self._pacing = _pacing(config, self._ledger)
+        self._pacing = _pacing(config, self.book.ledger)
         self._changed: set[int] | None = None  # blocks to read afresh; None = all
         self._motion_looks = 0
         self._in_motion = False  # a removal is under way, and the next look is close
         self._next_look = 0.0
         self._looked_at = 0.0
-        self._seen: Observation
-        self._steps: tuple[Step, ...] = ()
+        self._busy: summary.Busy | None = None
+        self.seen: Observation
+        self.steps: tuple[Step, ...] = ()
         self.config_error = ""
+        self._configured_at = now().wall
         self._rounds = Rounds(
             checks,
-            host=lambda: Host(root, in_force=self._config),
+            host=lambda: Host(root, in_force=self.config),
             tell=lambda: self._publish(self.status()),
         )
         self._timetable = Timetable()
 
     # What is so
 
+    @property
+    def config(self) -> Config:
+        return reconcile.in_force(self.configured, self.book.ledger)
+
+    def step(self, image: ImageName) -> Step:
+        return next(step for step in self.steps if step.image is image)
+
     def status(self) -> Status:
         return summary.status(self._known())
+
+    def image_status(self, image: ImageName) -> ImageStatus:
+        return next(i for i in self.status().images if i.image is image)
 
     def details(self) -> Details:
         return summary.details(self._known())
 
     def _known(self) -> summary.Known:
         moment = now()
+        config = self.config
         due = {
             # Whole seconds: the same time is to read the same at every look.
             step.image: float(round(max(self._due(step), moment.boot) - moment.boot + moment.wall))
-            for step in self._steps
+            for step in self.steps
             if step.action is not None
         }
         return summary.Known(
-            seen=self._seen,
-            ledger=self._ledger,
-            steps=self._steps,
-            modes={image: self._config.image(image).mode for image in ImageName},
-            reboot=self._config.reboot,
+            seen=self.seen,
+            ledger=self.book.ledger,
+            steps=self.steps,
+            modes={image: config.image(image).mode for image in ImageName},
+            configured={image: self.configured.image(image).mode for image in ImageName},
+            reboot=config.reboot,
             due=due,
             looked_at=self._looked_at,
             kernel_release=self._release,
+            configured_at=self._configured_at,
             config_error=self.config_error,
+            busy=self._busy,
             checks=self._rounds.results,
         )
 
@@ -141,7 +157,7 @@ class Engine:
         return self._timetable.due()
 
     def _work_due(self) -> float:
-        planned = [step for step in self._steps if step.action is not None]
+        planned = [step for step in self.steps if step.action is not None]
         look_due = self._pacing.look_due()
         if look_due is not None:
             # A load waits until the events that have come are understood; a danger does not.
@@ -152,7 +168,7 @@ class Engine:
 
     def _due(self, step: Step) -> float:
         """When a planned action may be done; an unload waits for nothing but its last failure."""
-        record = self._ledger.of(step.image)
+        record = self.book.ledger.of(step.image)
         if isinstance(step.action, Unload):
             return record.next_unload
         endangers = isinstance(step.action, Load) and step.action.endangers
@@ -162,24 +178,56 @@ class Engine:
 
     # Working
 
+    async def start(self) -> None:
+        """The first look. A load that the daemon before this one was killed in is told, once."""
+        self._take_back_modes()
+        before = self.book.ledger
+        moment = await self._see()
+        after = self.book.ledger
+        broken_off = [
+            deeds.cut_short(step, before.of(step.image), after.of(step.image), moment)
+            for step in reconcile.reconcile(self.seen, after, self.config)
+            if before.of(step.image).intent is not None
+        ]
+        self._conclude(moment, broken_off)
+
     def look_at_everything(self) -> None:
         """Have the next look read every memory block, cached or not."""
         self._changed = None
         self._next_look = 0.0
 
-    def reconfigure(self, config: Config) -> None:
+    def take(self, config: Config) -> None:
         """Take a new configuration; files that could not be loaded before get another chance."""
-        self._config = config
+        self.configured = config
+        self._configured_at = now().wall
+        self.config_error = ""
         self._pacing.quiet = config.pacing.quiet
         self._pacing.max_wait = config.pacing.max_wait
         self._pacing.unarmed_budget = config.pacing.unarmed_budget
         for image in ImageName:
-            if self._ledger.of(image).degraded:
-                self._ledger = self._ledger.with_image(image, owed="the configuration was reloaded")
-        self._ledger = bookkeeping.new_chance(bookkeeping.retry_now(self._ledger))
-        self._executor.forget_failures()
+            if self.book.ledger.of(image).degraded:
+                self.book.ledger = self.book.ledger.with_image(
+                    image, owed="the configuration was reloaded"
+                )
+        self.book.ledger = bookkeeping.retry_now(self.book.ledger)
+        self.give_new_chance()
+        self._take_back_modes()
         self.look_at_everything()
         self._timetable.soon()
+
+    def _take_back_modes(self) -> None:
+        """What somebody wanted is void where there is nothing to load any more."""
+        for image in ImageName:
+            wanted = self.book.ledger.of(image).mode
+            configured = self.configured.image(image)
+            if wanted is Mode.ENSURE and configured.files is None:
+                self.book.ledger = self.book.ledger.with_image(image, mode=None)
+                why = f"mode {configured.mode} again: the configuration names no kernel any more"
+                self.book.decide(deeds.at_once(Action.SET_MODE, why, now(), image=image))
+
+    def give_new_chance(self) -> None:
+        """What the kernel or a loader refused may be tried again."""
+        self._hands.give_new_chance()
 
     def check(self) -> asyncio.Future[None]:
         """Ask the checks now; done when the status has their answers."""
@@ -197,49 +245,81 @@ class Engine:
         await self.look()
         step = self._ready_step()
         if step is not None and isinstance(step.action, Unload):
-            await self._unload(step, step.action)
+            await self.unload(step, step.action.why)
         elif step is not None and isinstance(step.action, Load):
-            await self._load(step.image, step.action)
+            await self.load(step, step.action)
 
     def _ready_step(self) -> Step | None:
         """The next action that is due: unloads first, they end a danger."""
         moment = now().boot
-        ready = [s for s in self._steps if s.action is not None and self._due(s) <= moment]
+        ready = [s for s in self.steps if s.action is not None and self._due(s) <= moment]
         return min(ready, key=lambda s: not isinstance(s.action, Unload), default=None)
 
-    async def look(self, confirming: ImageName | None = None) -> None:
-        """A full look, and what it means. `confirming`: the image that was just loaded."""
+    async def look(self, deed: Deed | None = None) -> None:
+        """A full look, and what it means. `deed`: what was just done, and is told after it."""
+        loaded = deed is not None and deed.decision.action is Action.LOAD
+        confirming = deed.decision.image if deed and loaded and deed.decision.succeeded else None
+        moment = await self._see(confirming)
+        self._conclude(moment, [deed] if deed else [])
+
+    async def _see(self, confirming: ImageName | None = None) -> Now:
+        """Look, and take in what that says of the ledger. `confirming`: this image was just loaded.
+
+        Returns when the look began.
+        """
         self._absorb()
         moment = now()
         self._pacing.looked(moment.boot)
         changed, self._changed = self._changed, set()
-        before = self._seen if confirming else None
-        settings = self._config.reboot
+        before = self.seen if confirming else None
+        settings = self.config.reboot
         files = settings.files if settings.mode in (Mode.ENSURE, Mode.FOLLOW) else None
-        self._seen = await asyncio.to_thread(self._observer.look, self._ledger, changed, files)
-        book = self._ledger
+        self.seen = await asyncio.to_thread(self._observer.look, self.book.ledger, changed, files)
+        book = self.book.ledger
         if confirming is not None and before is not None:
-            book = bookkeeping.confirmed(book, confirming, before, self._seen)
-        self._ledger = reconcile.recognise(self._seen, book)
+            book = bookkeeping.confirmed(book, confirming, before, self.seen)
+        self.book.ledger = reconcile.recognise(self.seen, book)
         self._looked_at = moment.wall
-        self._timetable.looked(self._seen, moment.boot)
+        self._timetable.looked(self.seen, moment.boot)
         self._plan_next_look(moment.boot)
-        self._conclude(moment)
+        return moment
 
-    def _conclude(self, moment: Now) -> None:
-        """Decide on what was seen; remember and tell it."""
-        self._steps = reconcile.reconcile(self._seen, self._ledger, self._config)
-        for step in self._steps:
-            decisions.verdict(step, self._ledger.of(step.image))
-        self._ledger = bookkeeping.with_states(self._ledger, self._steps, moment)
-        if self._pacing.settled() and not any(step.action for step in self._steps):
+    def think_again(self) -> None:
+        """Decide anew on what was seen last, since somebody wants something else."""
+        self._conclude(now(), [])
+
+    def _conclude(self, moment: Now, done: Sequence[Deed]) -> None:
+        """Decide on what was seen; remember and tell it, and what was done before it."""
+        self._busy = None
+        self.steps = reconcile.reconcile(self.seen, self.book.ledger, self.config)
+        for step in self.steps:
+            deed = next((d for d in done if d.decision.image is step.image), None)
+            self._tell(step, deed)
+        self.book.ledger = bookkeeping.with_states(self.book.ledger, self.steps, moment)
+        if self._pacing.settled() and not any(step.action for step in self.steps):
             self._pacing.calm()
             self._overflow_told = False  # the next one is news again
-        self._save()
+        self.book.save()
         self._publish(self.status())
 
+    def _tell(self, step: Step, deed: Deed | None) -> None:
+        """What was done, with its end; or a verdict, where it is new and nothing is done now."""
+        moment = now()
+        record = self.book.ledger.of(step.image)
+        endangers = isinstance(step.action, Load) and step.action.endangers
+        turn = self._pacing.load_allowed(endangers)
+        waits = deeds.waiting(step, record, turn, moment.boot)
+        news = deeds.news(step, waits, record, settled=self._pacing.settled())
+        if deed is not None:
+            self.book.decide(deed.seen(step, waits, moment))
+            news = deeds.told_by(step, waits)
+        elif news is not None:
+            self.book.decide(deeds.verdict(step, waits, moment))
+        if news is not None:
+            self.book.ledger = self.book.ledger.with_image(step.image, told=news)
+
     def _plan_next_look(self, moment: float) -> None:
-        self._in_motion = self._seen.in_motion() and self._motion_looks < MOTION_LOOKS
+        self._in_motion = self.seen.in_motion() and self._motion_looks < MOTION_LOOKS
         if self._in_motion:
             self._motion_looks += 1
         self._next_look = moment + (MOTION_LOOK if self._in_motion else IDLE_LOOK)
@@ -253,7 +333,7 @@ class Engine:
         self._pacing.event(moment)
         self._timetable.event(moment)
         self._motion_looks = 0
-        self._ledger = bookkeeping.retry_now(self._ledger)
+        self.book.ledger = bookkeeping.retry_now(self.book.ledger)
         if batch.lost:
             if not self._overflow_told:
                 decisions.trouble("uevents were lost: the socket overflowed; reading everything")
@@ -267,109 +347,48 @@ class Engine:
     async def _glance(self) -> None:
         """Unload a reboot image as soon as its memory goes, without waiting for quiet."""
         touched = self._absorb()
-        if touched == () or not self._seen.reboot_loaded:
+        if touched == () or not self.seen.reboot_loaded:
             return
         try:
             blocks = await asyncio.to_thread(self._observer.blocks, touched)
         except (OSError, ValueError):
             return  # the full look, which is close, says what is wrong
-        glimpse = self._seen.with_blocks(blocks)
-        steps = reconcile.reconcile(glimpse, self._ledger, self._config)
+        glimpse = self.seen.with_blocks(blocks)
+        steps = reconcile.reconcile(glimpse, self.book.ledger, self.config)
         step = next(s for s in steps if s.image is ImageName.REBOOT)
         if isinstance(step.action, Unload) and step.verdict.danger:
-            await self._unload(step, step.action)
+            await self.unload(step, step.action.why)
 
-    async def _unload(self, step: Step, unload: Unload) -> None:
-        record = self._ledger.of(step.image)
-        error = await asyncio.to_thread(self._executor.unload, step.image)
-        moment = now()
-        if error:
-            decisions.failed(step.image, "unload", error, record)
-            self._ledger = bookkeeping.after_failed_unload(self._ledger, step.image, error, moment)
-        else:
-            decisions.unloaded(step.image, unload)
-            owed = self._config.image(step.image).files is not None
-            self._ledger = bookkeeping.after_unload(
-                self._ledger, step.image, unload.why, owed, moment
-            )
-        await self.look()
+    async def unload(self, step: Step, why: str, by: str = "") -> Outcome:
+        """Unload the image and look again. `by`: somebody wants that, and no other in its place."""
+        self._begins(step.image, Action.DISCARD if by else Action.UNLOAD)
+        config = self.config.image(step.image)
+        outcome, deed = await self._hands.unload(step, why, config, by)
+        await self.look(deed)
+        return outcome
 
-    async def reload(self, image: ImageName) -> ImageStatus:
-        """Load this image now because somebody asked for it. Raises Refused, LoadFailed."""
-        settings = self._config.image(image)
-        if settings.mode not in (Mode.ENSURE, Mode.FOLLOW):
-            raise Refused(f"the {image} image has mode {settings.mode}: change [{image}] mode")
-        self._changed = None
-        await self.look()
-        self._executor.forget_failures()
-        self._ledger = bookkeeping.new_chance(self._ledger)
-        load = reconcile.permitted(
-            Load("it was asked for"), image, self._seen, self._ledger.of(image), settings
-        )
-        if isinstance(load, str):
-            raise Refused(f"the {image} image cannot be loaded: {load}")
-        failure = await self._load(image, load)
-        if failure:
-            raise LoadFailed(f"the {image} image could not be loaded: {failure}")
-        return next(i for i in self.status().images if i.image is image)
-
-    async def _load(self, image: ImageName, load: Load) -> str:
-        """One load and its handshake; "" or what went wrong."""
-        pair = reconcile.pair_of(self._config.image(image))
-        assert pair is not None, "a load is planned only where files are configured"
-        before = self._seen
-        record = self._ledger.of(image)
-        self._ledger = bookkeeping.intending(self._ledger, image, pair, before)
-        self._save()
-        async with self._loading():
-            outcome = await asyncio.to_thread(
-                self._executor.load,
-                image,
-                pair,
-                record.last_good,
-                before,
-                load=load,
-                refused_flags=self._ledger.refused_flags,
-            )
-        moment = now()
+    async def load(self, step: Step, load: Load, by: str = "") -> Outcome:
+        """One load and its handshake. `by`: who asked for it."""
+        image = step.image
+        prediction = self.book.ledger.of(image).prediction
+        self._begins(image, Action.LOAD)
+        config = self.config.image(image)
+        outcome, deed = await self._hands.load(step, load, self.seen, config, by)
         if outcome.called:
-            self._pacing.loaded(moment.boot, outcome.seconds)
-        if outcome.succeeded:
-            decisions.loaded(image, load, outcome)
-        else:
-            decisions.failed(image, "load", outcome.error, record)
-        self._ledger = bookkeeping.after_load(
-            self._ledger, image, pair, load, outcome=outcome, before=before, now=moment
-        )
-        self._save()
-        if outcome.succeeded:
-            self._prune()
-        await self.look(confirming=image if outcome.succeeded else None)
-        wrong = self._ledger.of(image).prediction is Prediction.DISAGREES
-        if wrong and record.prediction is not Prediction.DISAGREES:
+            self._pacing.loaded(now().boot, outcome.seconds)
+        await self.look(deed)
+        wrong = self.book.ledger.of(image).prediction is Prediction.DISAGREES
+        if wrong and prediction is not Prediction.DISAGREES:
             decisions.trouble(
                 f"the kernel put the {image} image elsewhere than it was predicted to; predictions"
                 " count no longer until the next boot"
             )
-        return outcome.error
+        return outcome
 
-    def _prune(self) -> None:
-        kept = (self._ledger.crash.last_good, self._ledger.reboot.last_good)
-        lastgood.prune(self._copies, kept)
-
-    def _save(self) -> None:
-        """Write the ledger down if it says something new; a full /run must not stop the work."""
-        if self._ledger == self._saved:
-            return
-        try:
-            ledger.write(self._ledger_path, self._ledger)
-        except OSError as error:
-            if not self._save_trouble:
-                decisions.trouble(f"{self._ledger_path} cannot be written: {error.strerror}")
-            self._save_trouble = True
-        else:
-            self._saved = self._ledger
-            self._save_trouble = False
+    def _begins(self, image: ImageName, action: Action) -> None:
+        """Let everyone see what is being done; the look that follows it ends that."""
+        self._busy = summary.Busy(image, action, now().wall)
+        self._publish(self.status())
 
 
 def _pacing(config: Config, book: Ledger) -> Pacing:

@@ -38,8 +38,9 @@ class Outcome:
     """What became of a load, or unload. `seconds`: how long all system calls took, those aside that
     only met a busy lock; 0 when there was no other.
 
-    `number`: the errno of the last call that failed, 0 where the kernel refused none. `degraded` says why it was not the configured files that were loaded. `placement` is None
-    where the loader did not tell it whole. `refused_flags`: those that this kernel does not know.
+    `number`: the errno of the last call that failed, 0 where the kernel refused none. `degraded`
+    says why it was not the configured files that were loaded. `placement` is None where the loader
+    did not tell it whole. `refused_flags`: those that this kernel does not know.
     `hopeless`: trying again comes to nothing while the machine is as it is. `kept` is our copy of
     what was loaded, None where it could not be made (`keep_error`).
     """

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
 
-from kexecwatchd.model import Drift, ImageName, PlacedBy, Placement, Segment, State
+from kexecwatchd.model import Drift, ImageName, Mode, PlacedBy, Placement, Segment, State
 from kexecwatchd.ranges import RangeSet
+from kexecwatchd.report import Decision, Hold
 
 
 def _to_pairs(ranges: RangeSet) -> list[tuple[int, int]]:
@@ -91,12 +92,17 @@ class Pair(_Frozen):
 
 
 class Intent(_Frozen):
-    """Written before a load, taken back after it: what an interrupted daemon was about to do."""
+    """Written before a load, taken back after it: what an interrupted daemon was about to do.
+
+    `why` is the load's reason, `at_wall` when it began, in Unix seconds.
+    """
 
     pair: Pair
     fingerprint_before: str
     ram: Ranges
     online: Ranges
+    why: str = ""
+    at_wall: float = 0
 
 
 class LoadRecord(_Frozen):
@@ -143,6 +149,20 @@ class Prediction(StrEnum):
     DISAGREES = "disagrees"
 
 
+class Told(_Frozen):
+    """The last verdict that was told, and why nothing was done about it."""
+
+    state: State
+    why: str
+
+
+class HoldRecord(_Frozen):
+    """A hold, and the connection that it ends with, in the words of the bus adapter."""
+
+    holder: str
+    hold: Hold
+
+
 # What a load owes that failed, in case it took the old image along.
 LOAD_FAILED = "the load before failed"
 
@@ -161,7 +181,8 @@ class ImageRecord(_Frozen):
     that the last load by kexec-tools had, `cma` that the last one by kexec_file_load(2) might use
     CMA, `no_cma` the System RAM under which that did not help.
     `owed` says why we are to load one although none is loaded. `uncured` is drift that our last
-    load left although the map stood still: loading again would not help.
+    load left although the map stood still: loading again would not help. `mode` is what somebody
+    wants it to be until the next boot, None while the configured one is in force.
     """
 
     ours: bool = False
@@ -191,13 +212,22 @@ class ImageRecord(_Frozen):
     last_action_wall: float = 0
     state: State | None = None
     since_wall: float = 0
+    mode: Mode | None = None
+    told: Told | None = None
 
 
 class Ledger(_Frozen):
+    """`unarmed_seconds`: how long all loads and unloads of this boot took. `decisions`: the last
+    ones, the oldest first. `hold_count`: how many holds there have been."""
+
     boot_id: str
     crash: ImageRecord = ImageRecord()
     reboot: ImageRecord = ImageRecord()
     refused_flags: int = 0  # of kexec_file_load(2), which this kernel does not know
+    unarmed_seconds: float = 0
+    decisions: tuple[Decision, ...] = ()
+    holds: tuple[HoldRecord, ...] = ()
+    hold_count: int = 0
 
     def of(self, image: ImageName) -> ImageRecord:
         return self.crash if image is ImageName.CRASH else self.reboot

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The decisions: observation + ledger + configuration -> plan. Pure: no I/O and no clock.
+"""What to do: observation + ledger + configuration -> plan. Pure: no I/O and no clock.
 
 `recognise` first brings the ledger up to what the kernel shows (whose image is it, did an
 interrupted load happen); `reconcile` then says, for each image, what is so, what to do, and when
@@ -8,7 +8,9 @@ nothing is done, why not.
 
 from __future__ import annotations
 
-from kexecwatchd import avoid, hazards
+from dataclasses import replace
+
+from kexecwatchd import avoid, hazards, holds
 from kexecwatchd.config import Config, ImageConfig, RebootConfig
 from kexecwatchd.judge import NO_MEMORY_HOTPLUG, describe, judge
 from kexecwatchd.ledger import INTERRUPTED, LOAD_FAILED, ImageRecord, Ledger, Pair
@@ -25,6 +27,9 @@ from kexecwatchd.model import (
     Verdict,
     WhenUnsafe,
 )
+
+# What ends the reason of a step that waits for the end of a hold.
+HELD_OFF = "nothing is loaded until that ends"
 
 
 def pair_of(config: ImageConfig) -> Pair | None:
@@ -150,9 +155,32 @@ def _first_sight(seen: Observation, record: ImageRecord, fingerprint: str) -> Im
     )
 
 
+def in_force(config: Config, ledger: Ledger) -> Config:
+    """The configuration with the modes that somebody wants until the next boot."""
+    for image in ImageName:
+        mode = ledger.of(image).mode
+        if mode is not None:
+            changed = config.image(image).model_copy(update={"mode": mode})
+            config = config.model_copy(update={image.value: changed})
+    return config
+
+
 def reconcile(seen: Observation, ledger: Ledger, config: Config) -> tuple[Step, ...]:
-    """One step for each image, the crash image first."""
-    return tuple(_step(image, seen, ledger.of(image), config.image(image)) for image in ImageName)
+    """One step for each image, the crash image first. `config` is the one in force."""
+    held = holds.obstacle(ledger)
+    steps = (_step(image, seen, ledger.of(image), config.image(image)) for image in ImageName)
+    return tuple(_without_loads(step, held) if held else step for step in steps)
+
+
+def _without_loads(step: Step, held: str) -> Step:
+    """The step while somebody holds: what ends a danger is done, all else waits.
+
+    So an image in memory that can go, but is there, stays: none could be loaded in its place, and
+    when its memory does go it is in danger and unloaded.
+    """
+    if step.action is None or step.verdict.danger:
+        return step
+    return replace(step, action=None, held=f"{held}: {HELD_OFF}")
 
 
 def _step(image: ImageName, seen: Observation, record: ImageRecord, config: ImageConfig) -> Step:
@@ -252,6 +280,23 @@ def _better_place(
     if config.when_unsafe is WhenUnsafe.GUARD:
         return "kept, as when_unsafe asks: it is unloaded the moment its memory goes offline"
     return Unload(verdict.reason)
+
+
+def obstacle_to_discard(image: ImageName, seen: Observation, config: ImageConfig) -> str:
+    """Why an image is not unloaded although somebody wants that; "" when nothing speaks against
+    it. A hold is no reason: what was held off is loading."""
+    if config.mode is Mode.ENSURE:
+        return (
+            "its mode is ensure, and another would be loaded at once; first say kexecwatchctl mode"
+            f" {image} follow"
+        )
+    if config.mode is not Mode.FOLLOW:
+        return f"its mode is {config.mode}, which touches nothing"
+    if seen.loaded(image) is None:
+        return seen.problem or "this kernel has no kexec support"
+    if not seen.loaded(image):
+        return "none is loaded"
+    return _not_permitted(image, seen)
 
 
 def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kexecwatchd.model import Action, ImageName, Mode, State
+from kexecwatchd.model import Action, Drift, ImageName, Mode, State
 from kexecwatchd.ranges import Range, RangeSet
 
 SCHEMA_VERSION = 1
@@ -32,6 +32,17 @@ class DriftSizes(_Frozen):
     )
     extra_ranges: int = Field(0, description="number of such ranges")
     missing_notes: int = Field(0, description="CPU notes (and vmcoreinfo) that the image lacks")
+
+
+def sizes_of(drift: Drift) -> DriftSizes:
+    """A drift without its addresses."""
+    return DriftSizes(
+        missing_bytes=drift.missing.size,
+        missing_ranges=len(drift.missing.ranges),
+        extra_bytes=drift.extra.size,
+        extra_ranges=len(drift.extra.ranges),
+        missing_notes=len(drift.missing_notes),
+    )
 
 
 class LastLoad(_Frozen):

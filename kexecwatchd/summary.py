@@ -10,6 +10,7 @@ from kexecwatchd import __version__
 from kexecwatchd.config import RebootConfig
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import (
+    Action,
     Drift,
     ImageName,
     Load,
@@ -24,7 +25,6 @@ from kexecwatchd.model import (
 from kexecwatchd.report import (
     CheckResult,
     Details,
-    DriftSizes,
     ImageDetails,
     ImageStatus,
     LastLoad,
@@ -33,6 +33,7 @@ from kexecwatchd.report import (
     Status,
     address_of,
     addresses_of,
+    sizes_of,
 )
 from kexecwatchd.startcheck import obstacle_to_start
 
@@ -48,18 +49,34 @@ _URGENCY = (
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """An action under way. `since`: when it began, in Unix seconds."""
+
+    image: ImageName
+    action: Action
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """All that a report is made from. `due`: when each planned load is due, in Unix seconds."""
+    """All that a report is made from. `due`: when each planned load is due, in Unix seconds.
+
+    `modes` are those in force, `configured` those of the configuration, which was read at
+    `configured_at`. `busy`: what is being done now, None = nothing.
+    """
 
     seen: Observation
     ledger: Ledger
     steps: tuple[Step, ...]
     modes: dict[ImageName, Mode]
+    configured: dict[ImageName, Mode]
     reboot: RebootConfig
     due: dict[ImageName, float]
     looked_at: float
     kernel_release: str
+    configured_at: float = 0
     config_error: str = ""
+    busy: Busy | None = None
     checks: tuple[CheckResult, ...] = ()
 
 
@@ -70,6 +87,9 @@ def status(known: Known) -> Status:
         looked_at=known.looked_at,
         problem=known.seen.problem,
         config_error=known.config_error,
+        configured_at=known.configured_at,
+        unarmed_seconds=round(known.ledger.unarmed_seconds, 6),
+        holds=[record.hold for record in known.ledger.holds],
         images=[_image(known, step) for step in known.steps],
         checks=list(known.checks),
     )
@@ -79,12 +99,12 @@ def _image(known: Known, step: Step) -> ImageStatus:
     record = known.ledger.of(step.image)
     mode = known.modes[step.image]
     verdict = step.verdict
-    drift = verdict.drift
     loaded = bool(known.seen.loaded(step.image))
+    busy = known.busy if known.busy and known.busy.image is step.image else None
     return ImageStatus(
         image=step.image,
         mode=mode,
-        configured_mode=mode,
+        configured_mode=known.configured[step.image],
         state=verdict.state,
         reason=verdict.reason,
         covered=covered(mode, step, record),
@@ -93,13 +113,9 @@ def _image(known: Known, step: Step) -> ImageStatus:
         degraded=record.degraded,
         proof=verdict.proof,
         since=record.since_wall,
-        drift=DriftSizes(
-            missing_bytes=drift.missing.size,
-            missing_ranges=len(drift.missing.ranges),
-            extra_bytes=drift.extra.size,
-            extra_ranges=len(drift.extra.ranges),
-            missing_notes=len(drift.missing_notes),
-        ),
+        drift=sizes_of(verdict.drift),
+        in_progress=busy.action.value if busy else "",
+        in_progress_since=busy.since if busy else 0.0,
         load_count=record.load_count,
         last_load=_last_load(record),
         last_error=record.last_error,

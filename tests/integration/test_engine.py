@@ -192,7 +192,7 @@ async def test_lost_events_lead_to_reading_every_block(world: Making) -> None:
     w = await armed(world(), reboot="ensure")
     w.kernel.add_dimm(zone="Normal")
     await w.run(600)
-    await w.engine.reload(ImageName.REBOOT)
+    await w.desk.reload(ImageName.REBOOT, "uid 0")
     assert DIMM_RANGE.covers(w.kernel.segments)
     w.kernel.set_state(DIMM + 3, "offline")
     w.lose_events()
@@ -406,7 +406,7 @@ async def test_a_failed_load_under_changed_memory_leaves_none(world: Making) -> 
     w.kernel.errors = [errno.ENOMEM] * 4
     w.during_load.append(w.kernel.remove_dimm)
     with pytest.raises(LoadFailed):
-        await w.engine.reload(ImageName.REBOOT)
+        await w.desk.reload(ImageName.REBOOT, "uid 0")
     await w.engine.work()
     assert not w.kernel.loaded("reboot")
     await w.run(600)
@@ -417,7 +417,7 @@ async def test_a_failed_reload_of_a_good_one_is_not_repeated_for_ever(world: Mak
     w = await armed(world(), crash="off", reboot="ensure")
     w.kernel.errors = [errno.ENOMEM] * 1000
     with pytest.raises(LoadFailed, match="out of memory"):
-        await w.engine.reload(ImageName.REBOOT)
+        await w.desk.reload(ImageName.REBOOT, "uid 0")
     calls = len(w.kernel.calls)
     await w.run(3600)
     assert len(w.kernel.calls) == calls
@@ -475,7 +475,7 @@ async def test_spoiled_files_lead_to_the_last_good_ones(
     # mended: a reload of the configuration is what tells the daemon
     w.kernel.path("boot/vmlinuz").write_bytes(bzimage())
     w.kernel.path("boot/initrd.img").write_bytes(cpio())
-    w.engine.reconfigure(w.configured(crash="ensure"))
+    w.desk.reconfigure(w.configured(crash="ensure"))
     await w.run(600)
     assert w.crash().degraded == ""
     assert w.crash().last_load.source == "configured"
@@ -513,14 +513,14 @@ async def test_files_that_the_kernel_refused_get_another_chance_when_asked(
     w.kernel.add_dimm(DIMM + 8)
     await w.run(600)
     assert [c.error for c in w.kernel.calls] == [errno.ENOEXEC, 0, 0], "they cost the image again"
-    w.engine.reconfigure(w.configured(crash="ensure"))
+    w.desk.reconfigure(w.configured(crash="ensure"))
     await w.run(600)
     assert w.crash().last_load.source == "configured"
 
 
 async def test_a_new_configuration_is_in_force_at_once(world: Making) -> None:
     w = await armed(world())
-    w.engine.reconfigure(w.configured(crash="observe"))
+    w.desk.reconfigure(w.configured(crash="observe"))
     await w.run(0)
     assert w.crash().mode == "observe"
 
@@ -722,17 +722,17 @@ async def kill_in_the_middle(w: World, when: str) -> None:
         raise Killed
 
     if when == "before the call":
-        w.engine._executor.load = die  # type: ignore[assignment,method-assign]
+        w.engine._hands._executor.load = die  # type: ignore[assignment,method-assign]
     elif when == "in the call, which fails":
         w.during_load.append(die)
     else:
-        whole = w.engine._executor.load
+        whole = w.engine._hands._executor.load
 
         def load_and_die(*arguments: Any, **named: Any) -> None:
             whole(*arguments, **named)
             raise Killed
 
-        w.engine._executor.load = load_and_die  # type: ignore[assignment,method-assign]
+        w.engine._hands._executor.load = load_and_die  # type: ignore[assignment,method-assign]
     with pytest.raises(Killed):
         await w.run(60)
 
@@ -772,10 +772,10 @@ async def test_a_kill_during_a_load_of_the_reboot_image(world: Making, when: str
 
 
 async def kill_in_reload(w: World, when: str) -> None:
-    reload = w.engine.reload
+    reload = w.desk.reload
 
     async def run(seconds: float) -> None:
-        await reload(ImageName.REBOOT)
+        await reload(ImageName.REBOOT, "uid 0")
 
     w.run = run  # type: ignore[method-assign]
     try:
@@ -876,7 +876,7 @@ async def test_someone_replaces_ours(world: Making) -> None:
 @pytest.mark.parametrize(("mode", "again"), [("ensure", 1), ("follow", 0)])
 async def test_someone_takes_it_away(world: Making, mode: str, again: int) -> None:
     w = await armed(world())
-    w.engine.reconfigure(w.configured(crash=mode))
+    w.desk.reconfigure(w.configured(crash=mode))
     await w.run(1)
     w.kernel.set_loaded("crash", False)
     await w.run(600)
@@ -897,7 +897,7 @@ async def test_modes_that_touch_nothing(world: Making, mode: str) -> None:
     assert not w.kernel.calls
     for image in ImageName:
         with pytest.raises(Refused, match=r"mode"):
-            await w.engine.reload(image)
+            await w.desk.reload(image, "uid 0")
     if mode == "observe":
         assert (w.crash().state, w.reboot().state) == (State.STALE, State.UNSAFE)
 
@@ -907,7 +907,7 @@ async def test_a_changed_configuration_is_loaded(world: Making) -> None:
     w.kernel.path("boot/other").write_bytes(bzimage(b"two"))
     changed = w.configured(crash="ensure")
     other = changed.crash.model_copy(update={"kernel": w.kernel.path("boot/other")})
-    w.engine.reconfigure(changed.model_copy(update={"crash": other}))
+    w.desk.reconfigure(changed.model_copy(update={"crash": other}))
     await w.run(600)
     assert len(w.kernel.calls) == 1
     assert w.crash().state is State.CURRENT
@@ -928,7 +928,7 @@ async def test_a_capture_kernel_that_would_take_the_memory_is_told_and_mended(
     assert "acpi_no_memhotplug" in w.crash().next_step
     mended = w.configured(crash="ensure")
     crash = mended.crash.model_copy(update={"cmdline": f"{CMDLINE} acpi_no_memhotplug"})
-    w.engine.reconfigure(mended.model_copy(update={"crash": crash}))
+    w.desk.reconfigure(mended.model_copy(update={"crash": crash}))
     await w.run(600)
     assert len(w.kernel.calls) == 1 + (by == "us")
     assert w.crash().state is State.CURRENT
@@ -941,7 +941,7 @@ async def test_a_reload_that_is_asked_for_is_done_at_once(world: Making) -> None
     w = await armed(world())
     w.kernel.add_dimm()
     await w.run(3)
-    status = await w.engine.reload(ImageName.CRASH)
+    status = await w.desk.reload(ImageName.CRASH, "uid 0")
     assert status.last_load.reason == "it was asked for"
     assert len(w.kernel.calls) == 2
 
@@ -950,7 +950,7 @@ async def test_a_reload_that_cannot_be_done_says_why(world: Making) -> None:
     w = await armed(world())
     w.kernel.write("proc/sys/kernel/kexec_load_disabled", "1\n")
     with pytest.raises(Refused, match="kexec_load_disabled"):
-        await w.engine.reload(ImageName.CRASH)
+        await w.desk.reload(ImageName.CRASH, "uid 0")
     assert not w.kernel.calls
 
 

@@ -99,7 +99,7 @@ async def test_what_is_predicted_is_not_even_tried(
     assert not w.kernel.calls
     assert "refused" in w.reboot().next_step
     with pytest.raises(Refused, match=r"refused.*hot-added"):
-        await w.engine.reload(ImageName.REBOOT)
+        await w.desk.reload(ImageName.REBOOT, "uid 0")
     assert not w.kernel.calls
 
 
@@ -222,7 +222,7 @@ async def test_a_machine_that_does_not_change_is_left_alone(
     w.kernel.add_dimm(zone="Movable")
     await w.run(600)
     with contextlib.suppress(LoadFailed):
-        await w.engine.reload(ImageName.REBOOT)
+        await w.desk.reload(ImageName.REBOOT, "uid 0")
     await w.run(3600)
     w.kernel.calls.clear()
     before = w.kernel.loaded("reboot")
@@ -302,7 +302,7 @@ async def test_a_prediction_that_was_wrong_is_told_and_counts_no_more(
     w = world()
     predicting(monkeypatch, w, wrong_by=BLOCK * 28)
     await with_dimm(w)
-    assert w.engine._ledger.reboot.prediction is Prediction.DISAGREES
+    assert w.engine.book.ledger.reboot.prediction is Prediction.DISAGREES
     assert sum("elsewhere than it was predicted" in line for line in w.journal) == 1
     assert not w.kernel.loaded("reboot")
     assert len(w.kernel.loads("reboot")) == 1

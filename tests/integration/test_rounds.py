@@ -99,7 +99,7 @@ async def test_not_even_what_is_wanted_soon_is_done_in_a_storm(world: World, ask
     asked.at.clear()
     over = plan_storm(world, 10)
     await world.run(5)
-    world.engine.reconfigure(world.configured(crash="observe"))
+    world.desk.reconfigure(world.configured(crash="observe"))
     await world.run(95)
     assert len(asked.at) == 1
     assert over <= asked.at[0] < over + CALM
@@ -112,7 +112,7 @@ async def test_nor_while_memory_is_being_removed(world: World, asked: Asked) -> 
     asked.at.clear()
     world.kernel.remove_blocks()
     await world.run(1)
-    world.engine.reconfigure(world.configured(crash="observe"))
+    world.desk.reconfigure(world.configured(crash="observe"))
     await world.run(1)
     assert asked.at == []
     world.kernel.leave_map()
@@ -132,7 +132,7 @@ async def test_what_is_loaded_by_others_is_a_change(world: World, asked: Asked) 
 async def test_a_new_configuration_is_asked_about_at_once(world: World, asked: Asked) -> None:
     await world.start(world.configured())
     await world.run(10)
-    world.engine.reconfigure(world.configured(crash="observe"))
+    world.desk.reconfigure(world.configured(crash="observe"))
     await world.run(0)
     assert world.engine.status().check_warnings == ["asked: mode is observe"]
 
@@ -248,7 +248,7 @@ async def test_a_danger_does_not_wait_for_a_round(
     try:
         async with asyncio.timeout(20):
             await world.start(world.configured(crash="off", reboot="follow"))
-            await world.engine.reload(ImageName.REBOOT)
+            await world.desk.reload(ImageName.REBOOT, "uid 0")
             await world.run(10)
             assert await asyncio.to_thread(begun.wait, 20)
             world.kernel.set_state(DIMM + 3, "offline")

@@ -15,11 +15,12 @@ from kexecwatchd import config, decisions, engine, loaders
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.checks.check import Check
 from kexecwatchd.config import Config
+from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine
 from kexecwatchd.kernel import kexec_file
 from kexecwatchd.loaders import kexec_tools
 from kexecwatchd.model import ImageName
-from kexecwatchd.report import ImageStatus, Status
+from kexecwatchd.report import Decision, ImageStatus, Status
 from kexecwatchd.uevents import Batch
 from tests.fake_kernel import CMDLINE, FakeKernel
 
@@ -36,8 +37,9 @@ class World:
     """A machine, its daemon's engine, and the time. Seconds throughout.
 
     `load_seconds` is how long each load takes; each of `during_load` is done in the middle of one.
-    `journal` has the decisions that were told, `published` what the bus would show. `checks` is
-    what the daemon asks; a round takes no time, unless one of them `hangs`.
+    `journal` has the messages of the entries, `entries` their fields, `decided` the decisions and
+    `published` what the bus would show. `checks` is what the daemon asks; a round takes no time,
+    unless one of them `hangs`.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -48,6 +50,8 @@ class World:
         self.during_load: list[Callable[[], None]] = []
         self.published: list[Status] = []
         self.journal: list[str] = []
+        self.entries: list[dict[str, Any]] = []
+        self.decided: list[Decision] = []
         self.checks: tuple[Check, ...] = ()
         self.hangs = False
         self._batch = Batch()
@@ -62,10 +66,9 @@ class World:
         monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
         monkeypatch.setattr(kexec_tools, "run", self.kernel.load_with_tools)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
-        monkeypatch.setattr(
-            decisions, "entry", lambda message, *_, **__: self.journal.append(message)
-        )
+        monkeypatch.setattr(decisions, "entry", self._entry)
         self.engine: Engine
+        self.desk: Desk
 
     def configured(
         self,
@@ -92,12 +95,17 @@ class World:
 
     async def start(self, config: Config) -> None:
         """Start a daemon, or start it again: what the one before knew is on disk or lost."""
-        decisions._told.clear()
         decisions._found.clear()
         self.engine = Engine(
-            self.kernel.root, config, self._take, self._publish, checks=self.checks
+            self.kernel.root,
+            config,
+            self._take,
+            self._publish,
+            decided=self.decided.append,
+            checks=self.checks,
         )
-        await self.engine.look()
+        self.desk = Desk(self.engine)
+        await self.engine.start()
 
     async def run(self, seconds: float) -> None:
         """Let the time pass, work whenever there is something to do."""
@@ -161,6 +169,10 @@ class World:
     def lose_events(self) -> None:
         """The socket overflowed: what came so far is lost."""
         self._batch = Batch(lost=True)
+
+    def _entry(self, message: str, priority: int, **fields: Any) -> None:
+        self.journal.append(message)
+        self.entries.append(fields)
 
     def _take(self) -> Batch:
         batch, self._batch = self._batch, Batch()

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from kexecwatchd import bookkeeping
-from kexecwatchd.bookkeeping import FIRST_RETRY, LONGEST_RETRY, Now
+from kexecwatchd.bookkeeping import FIRST_RETRY, HISTORY, LONGEST_RETRY, Now
 from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Outcome
 from kexecwatchd.ledger import (
     LOAD_FAILED,
@@ -22,6 +23,7 @@ from kexecwatchd.ledger import (
     Prediction,
 )
 from kexecwatchd.model import (
+    Action,
     Detour,
     Drift,
     ImageName,
@@ -33,6 +35,7 @@ from kexecwatchd.model import (
     State,
 )
 from kexecwatchd.reconcile import recognise, reconcile
+from kexecwatchd.report import Decision
 from tests.unit.core.cases import (
     CRASH,
     GIB,
@@ -75,9 +78,14 @@ def loaded(
 
 def test_an_intent_tells_what_is_about_to_happen() -> None:
     look = seen(offline=[7])
-    record = bookkeeping.intending(book(), CRASH, PAIR, look).crash
+    record = bookkeeping.intending(book(), CRASH, PAIR, look, why="it came", now=NOW).crash
     assert record.intent == Intent(
-        pair=PAIR, fingerprint_before="ours", ram=look.ram, online=look.online
+        pair=PAIR,
+        fingerprint_before="ours",
+        ram=look.ram,
+        online=look.online,
+        why="it came",
+        at_wall=NOW.wall,
     )
     assert record.model_copy(update={"intent": None}) == ours()
 
@@ -230,11 +238,19 @@ def test_memory_that_went_during_the_load_is_not_forgotten(
 
 # Unloads and the rest
 
+UNLOADED = Outcome(True, 0.25)
+
+
+def unloaded(record: ImageRecord, owed: bool) -> ImageRecord:
+    return bookkeeping.after_unload(
+        book(reboot=record), REBOOT, "it went", owed, outcome=UNLOADED, now=NOW
+    ).reboot
+
 
 def test_an_unload_owes_another_and_remembers_the_place() -> None:
     landing = Landing(pair=PAIR, ram=gib(*range(8)), segments=placed(7).segments)
     before = ours(landing=landing, failures=2, next_unload=600, last_error="EBUSY")
-    record = bookkeeping.after_unload(book(reboot=before), REBOOT, "it went", True, NOW).reboot
+    record = unloaded(before, owed=True)
     assert record.owed == "it was unloaded because it went"
     assert (record.failures, record.next_unload, record.last_error) == (0, 0, "")
     assert record.last_action == "unloaded it: it went"
@@ -245,15 +261,69 @@ def test_an_unload_owes_another_and_remembers_the_place() -> None:
 
 @pytest.mark.parametrize("record", [foreign(), ours()])
 def test_an_unload_of_one_whose_place_is_not_known(record: ImageRecord) -> None:
-    after = bookkeeping.after_unload(book(reboot=record), REBOOT, "it went", False, NOW).reboot
-    assert after.owed == ""
+    assert unloaded(record, owed=False).owed == ""
 
 
 def test_an_unload_that_fails_is_due_again_sooner_than_a_load() -> None:
-    record = bookkeeping.after_failed_unload(book(), REBOOT, "EBUSY", NOW).reboot
+    record = bookkeeping.after_failed_unload(book(), REBOOT, failed("EBUSY"), NOW).reboot
     assert 500 < record.next_unload < 500 + FIRST_RETRY
     assert (record.next_try, record.last_error, record.failures) == (0, "EBUSY", 1)
     assert record.placement == placed(7)
+
+
+def discarded(record: ImageRecord, outcome: Outcome) -> ImageRecord:
+    return bookkeeping.after_discard(
+        book(reboot=record), REBOOT, "it was asked for", outcome=outcome, now=NOW
+    ).reboot
+
+
+def test_a_discard_owes_nothing() -> None:
+    before = ours(owed="it is", failures=2, last_error="EBUSY", next_try=600, next_unload=600)
+    record = discarded(before, UNLOADED)
+    assert (record.owed, record.failures, record.last_error) == ("", 0, "")
+    assert (record.next_try, record.next_unload) == (0, 0)
+    assert (record.last_action, record.last_action_wall) == (
+        "discarded it: it was asked for",
+        NOW.wall,
+    )
+
+
+def test_a_discard_that_fails_changes_nothing() -> None:
+    before = ours(owed="it is")
+    assert discarded(before, failed()) == before
+
+
+def test_the_time_unarmed_is_that_of_all_calls() -> None:
+    ledger = book()
+    for outcome in (succeeded(), failed(), failed(seconds=0)):
+        ledger = bookkeeping.after_load(
+            ledger, CRASH, PAIR, Load("x"), outcome=outcome, before=seen(), now=NOW
+        )
+    ledger = bookkeeping.after_unload(ledger, REBOOT, "x", True, outcome=UNLOADED, now=NOW)
+    ledger = bookkeeping.after_failed_unload(ledger, REBOOT, failed(seconds=1), NOW)
+    ledger = bookkeeping.after_discard(ledger, REBOOT, "x", outcome=UNLOADED, now=NOW)
+    assert ledger.unarmed_seconds == 2.5 + 2.5 + 0.25 + 1 + 0.25
+
+
+def a_decision(why: str = "memory came", **changes: Any) -> Decision:
+    told: dict[str, Any] = {"number": 0, "at": NOW.wall, "action": Action.LOAD, "why": why}
+    return Decision(**(told | changes))
+
+
+def test_the_history_is_numbered_and_bounded() -> None:
+    ledger = book()
+    for number in range(HISTORY + 3):
+        ledger = bookkeeping.decided(ledger, a_decision(str(number)))
+    assert len(ledger.decisions) == HISTORY
+    assert [d.number for d in ledger.decisions] == list(range(4, HISTORY + 4))
+    assert ledger.decisions[-1].why == str(HISTORY + 2)
+
+
+@pytest.mark.parametrize("text", ["reason", "why", "error", "result_reason"])
+def test_the_history_has_no_addresses(text: str) -> None:
+    decision = a_decision(**{text: "memmap=0x20000000%0x140000000-0x15fffffff is wrong"})
+    kept = bookkeeping.decided(book(), decision).decisions[-1]
+    assert getattr(kept, text) == "memmap=[address]%[address] is wrong"
 
 
 def test_since_is_when_the_state_became_what_it_is() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The journal: each decision once, with its figures."""
+"""The journal: each decision as one entry, with its figures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from kexecwatchd import decisions
-from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Outcome
+from kexecwatchd import decisions, messages
+from kexecwatchd.deeds import IN_TURN
+from kexecwatchd.execute import LAST_GOOD
 from kexecwatchd.journal import LOG_ERR, LOG_INFO, LOG_NOTICE, LOG_WARNING
-from kexecwatchd.model import Drift, Load, Unload
-from kexecwatchd.report import CheckResult
-from tests.unit.core.cases import CRASH, REBOOT, book, configured, gib, ours, seen, step_for
+from kexecwatchd.messages import FIELDS, Message
+from kexecwatchd.model import Action, ImageName, State
+from kexecwatchd.report import CheckResult, Decision, DriftSizes
+
+GONE = "512 MiB that it lists is no longer there"
 
 
 @pytest.fixture
@@ -21,96 +24,210 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, dict[str, A
     monkeypatch.setattr(
         decisions, "entry", lambda text, level=LOG_INFO, **f: entries.append((text, level, f))
     )
-    monkeypatch.setattr(decisions, "_told", {})
     monkeypatch.setattr(decisions, "_found", {})
     return entries
 
 
-def test_a_verdict_is_told_once_with_its_figures(journal: list[Any]) -> None:
-    step = step_for(CRASH, seen(drift=Drift(gib(2, 3), gib(9), ("cpu1",))), book())
-    for _ in range(3):
-        decisions.verdict(step, ours(load_count=4))
+def decided(action: Action, **changes: Any) -> Decision:
+    told: dict[str, Any] = {
+        "number": 12,
+        "at": 1_700_000_000,
+        "image": ImageName.CRASH,
+        "action": action,
+        "state": State.STALE,
+        "reason": GONE,
+        "why": GONE,
+    }
+    return Decision(**(told | changes))
+
+
+def loaded(**changes: Any) -> Decision:
+    told: dict[str, Any] = {
+        "drift": DriftSizes(missing_bytes=1, extra_bytes=1 << 29, missing_notes=3),
+        "source": "configured",
+        "result": State.CURRENT,
+        "result_reason": "all is well",
+        "seconds": 2.5,
+        "unarmed_seconds": 1.25,
+    }
+    return decided(Action.LOAD, **(told | changes))
+
+
+def failed(action: Action = Action.LOAD, **changes: Any) -> Decision:
+    return decided(action, succeeded=False, error="ENOMEM", errno=12, **changes)
+
+
+def test_a_load_is_one_entry_with_all_of_its_figures(journal: list[Any]) -> None:
+    decisions.tell(loaded(by="uid 1000", errno=8), 4)
     [(text, level, fields)] = journal
-    assert text == f"crash image stale: {step.verdict.reason}"
+    assert text == f"crash image loaded in 1.25 s: {GONE} (uid 1000); it is current"
     assert level == LOG_NOTICE
     assert fields == {
+        "MESSAGE_ID": messages.LOADED.id,
+        "DECISION": 12,
         "IMAGE": "crash",
-        "VERDICT": "stale",
-        "MISSING_BYTES": 2 << 30,
-        "EXTRA_BYTES": 1 << 30,
-        "MISSING_NOTES": 1,
+        "ACTION": "load",
+        "SEEN": "stale",
+        "VERDICT": "current",
+        "REASON": GONE,
+        "MISSING_BYTES": 1,
+        "EXTRA_BYTES": 1 << 29,
+        "MISSING_NOTES": 3,
+        "DURATION_USEC": 2_500_000,
+        "UNARMED_USEC": 1_250_000,
+        "ERRNO": 8,
+        "SOURCE": "configured",
         "LOAD_COUNT": 4,
+        "ASKED_BY": "uid 1000",
     }
+    assert set(FIELDS) - set(fields) == {"CHECK", "ANSWER"}
 
 
-def test_a_verdict_that_changes_is_told_again(journal: list[Any]) -> None:
-    stale = step_for(CRASH, seen(drift=Drift(gib(3))), book())
-    current = step_for(CRASH, seen(), book())
-    for step in (current, stale, current, step_for(REBOOT, seen(), book())):
-        decisions.verdict(step, ours())
-    assert [level for _, level, _ in journal] == [LOG_INFO, LOG_NOTICE, LOG_INFO, LOG_INFO]
+def test_what_there_is_not_is_no_field(journal: list[Any]) -> None:
+    decisions.tell(decided(Action.HOLD, image=None, state=None, why="held by apt"), 0)
+    [(text, _, fields)] = journal
+    assert text == "held by apt"
+    assert set(fields) == {"MESSAGE_ID", "DECISION", "ACTION", "REASON"}
 
 
-def test_why_nothing_is_done_is_told(journal: list[Any]) -> None:
-    look = seen(drift=Drift(gib(3)))
-    decisions.verdict(step_for(CRASH, look, book(), configured("observe")), ours())
-    assert journal[0][0].endswith("; nothing is done: mode is observe")
+ENTRIES: list[tuple[Decision, Message, int, str]] = [
+    (
+        decided(Action.VERDICT, why="mode is observe"),
+        messages.VERDICT,
+        LOG_NOTICE,
+        f"crash image stale: {GONE}; nothing is done: mode is observe",
+    ),
+    (
+        decided(Action.VERDICT, why=IN_TURN),
+        messages.VERDICT,
+        LOG_NOTICE,
+        f"crash image stale: {GONE}; {IN_TURN}",
+    ),
+    (
+        decided(Action.VERDICT, state=State.CURRENT, reason="all is well", why=""),
+        messages.VERDICT,
+        LOG_INFO,
+        "crash image current: all is well",
+    ),
+    (
+        loaded(result=State.UNSAFE, result_reason="it could not start"),
+        messages.LOADED,
+        LOG_NOTICE,
+        f"crash image loaded in 1.25 s: {GONE}; it is unsafe: it could not start",
+    ),
+    (
+        loaded(source=LAST_GOOD, error="X"),
+        messages.LOADED,
+        LOG_WARNING,
+        f"crash image loaded in 1.25 s: {GONE}; from the last good files, because X; it is current",
+    ),
+    (
+        loaded(error="the disk is full"),
+        messages.LOADED,
+        LOG_WARNING,
+        f"crash image loaded in 1.25 s: {GONE}; the disk is full; it is current",
+    ),
+    (
+        failed(result=State.FAILED),
+        messages.LOAD_FAILED,
+        LOG_ERR,
+        "crash image: load failed: ENOMEM; none is loaded",
+    ),
+    (
+        failed(result=State.STALE),
+        messages.LOAD_FAILED,
+        LOG_ERR,
+        "crash image: load failed: ENOMEM; the one that is loaded is stale",
+    ),
+    (
+        decided(Action.UNLOAD, result=State.ABSENT, result_reason="nothing is done: refused"),
+        messages.UNLOADED,
+        LOG_NOTICE,
+        f"crash image unloaded: {GONE}; nothing is done: refused",
+    ),
+    (
+        failed(Action.UNLOAD, result=State.UNSAFE),
+        messages.UNLOAD_FAILED,
+        LOG_ERR,
+        "crash image: unload failed: ENOMEM; the one that is loaded is unsafe",
+    ),
+    (
+        decided(Action.DISCARD, why="it was asked for", by="uid 0", result=State.ABSENT),
+        messages.DISCARDED,
+        LOG_NOTICE,
+        "crash image discarded: it was asked for (uid 0)",
+    ),
+    (
+        failed(Action.DISCARD, result=State.CURRENT),
+        messages.DISCARD_FAILED,
+        LOG_ERR,
+        "crash image: discard failed: ENOMEM; the one that is loaded is current",
+    ),
+    (
+        decided(Action.SET_MODE, why="mode off until the next boot", by="uid 0"),
+        messages.MODE_SET,
+        LOG_NOTICE,
+        "crash image: mode off until the next boot (uid 0)",
+    ),
+    (
+        decided(Action.RELEASE, image=None, state=None, why="apt ended"),
+        messages.HOLD_ENDED,
+        LOG_NOTICE,
+        "apt ended",
+    ),
+    (
+        decided(Action.CONFIGURE, image=None, state=None, why="a new one is in force"),
+        messages.CONFIGURED,
+        LOG_NOTICE,
+        "a new one is in force",
+    ),
+    (
+        failed(Action.CONFIGURE, image=None, state=None),
+        messages.CONFIGURATION_REFUSED,
+        LOG_WARNING,
+        "the old configuration stays in force: ENOMEM",
+    ),
+]
 
 
-def test_a_load_is_told_with_its_reason_and_length(journal: list[Any]) -> None:
-    decisions.loaded(CRASH, Load("memory came"), Outcome(True, 2.125, CONFIGURED))
-    assert journal == [
-        (
-            "crash image loaded in 2.12 s: memory came",
-            LOG_NOTICE,
-            {
-                "IMAGE": "crash",
-                "ACTION": "load",
-                "REASON": "memory came",
-                "SOURCE": "configured",
-                "DURATION_USEC": 2_125_000,
-            },
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "words"),
-    [
-        (Outcome(True, 1, LAST_GOOD, degraded="it is empty"), "last good files, because it is"),
-        (Outcome(True, 1, CONFIGURED, keep_error="the disk is full"), "the disk is full"),
-    ],
-)
-def test_a_load_that_is_not_what_it_should_be_is_a_warning(
-    journal: list[Any], outcome: Outcome, words: str
+@pytest.mark.parametrize(("decision", "kind", "level", "text"), ENTRIES)
+def test_each_kind_of_decision(
+    journal: list[Any], decision: Decision, kind: Message, level: int, text: str
 ) -> None:
-    decisions.loaded(CRASH, Load("memory came"), outcome)
-    assert words in journal[0][0]
-    assert journal[0][1] == LOG_WARNING
+    decisions.tell(decision, 1)
+    [(told, priority, fields)] = journal
+    assert (told, priority, fields["MESSAGE_ID"]) == (text, level, kind.id)
+    assert set(fields) <= set(FIELDS)
 
 
-def test_an_unload_is_told(journal: list[Any]) -> None:
-    decisions.unloaded(REBOOT, Unload("its memory went"))
-    assert journal[0][0] == "reboot image unloaded: its memory went"
+def test_each_action_has_its_kind() -> None:
+    assert set(decisions._KINDS) == set(Action)
+    used = {kind for pair in decisions._KINDS.values() for kind in pair}
+    others = {messages.CHECK_FOUND, messages.CHECK_GONE, messages.TROUBLE}
+    assert used | others == set(messages.MESSAGES)
 
 
-def test_a_failure_is_told_until_it_is_the_same(journal: list[Any]) -> None:
-    decisions.failed(CRASH, "load", "ENOMEM", ours())
-    decisions.failed(CRASH, "load", "ENOMEM", ours(last_error="ENOMEM"))
-    decisions.failed(CRASH, "load", "EPERM", ours(last_error="ENOMEM"))
-    assert [(text, level) for text, level, _ in journal] == [
-        ("crash image: load failed: ENOMEM", LOG_ERR),
-        ("crash image: load failed: EPERM", LOG_ERR),
-    ]
+def test_of_a_verdict_the_reason_is_the_verdicts(journal: list[Any]) -> None:
+    decisions.tell(decided(Action.VERDICT, why="mode is observe"), 1)
+    assert journal[0][2]["REASON"] == f"{GONE}; nothing is done: mode is observe"
+    assert (journal[0][2]["SEEN"], journal[0][2]["VERDICT"]) == ("stale", "stale")
 
 
 def test_trouble_is_a_warning(journal: list[Any]) -> None:
     decisions.trouble("the disk is full")
-    assert journal == [("the disk is full", LOG_WARNING, {})]
+    assert journal == [("the disk is full", LOG_WARNING, {"MESSAGE_ID": messages.TROUBLE.id})]
 
 
 def answer(name: str, said: str, summary: str = "as it is") -> CheckResult:
     return CheckResult(name=name, question="Is it?", answer=said, summary=summary)
+
+
+def found(name: str, said: str) -> dict[str, str]:
+    return {"MESSAGE_ID": messages.CHECK_FOUND.id, "CHECK": name, "ANSWER": said}
+
+
+def gone(name: str, said: str) -> dict[str, str]:
+    return {"MESSAGE_ID": messages.CHECK_GONE.id, "CHECK": name, "ANSWER": said}
 
 
 def test_what_a_check_finds_is_told_when_it_comes_changes_and_goes(journal: list[Any]) -> None:
@@ -130,24 +247,24 @@ def test_what_a_check_finds_is_told_when_it_comes_changes_and_goes(journal: list
         (
             "warning: Is it? 2 left; what to do: kexecwatchctl check b",
             LOG_NOTICE,
-            {"CHECK": "b", "ANSWER": "warning"},
+            found("b", "warning"),
         ),
         (
             "problem: Is it? no; what to do: kexecwatchctl check a",
             LOG_WARNING,
-            {"CHECK": "a", "ANSWER": "problem"},
+            found("a", "problem"),
         ),
         (
             "no warning any more: Is it? as it is",
             LOG_NOTICE,
-            {"CHECK": "b", "ANSWER": "not applicable"},
+            gone("b", "not applicable"),
         ),
         (
             "problem: Is it? never; what to do: kexecwatchctl check a",
             LOG_WARNING,
-            {"CHECK": "a", "ANSWER": "problem"},
+            found("a", "problem"),
         ),
-        ("no problem any more: Is it? yes", LOG_NOTICE, {"CHECK": "a", "ANSWER": "ok"}),
+        ("no problem any more: Is it? yes", LOG_NOTICE, gone("a", "ok")),
     ]
 
 

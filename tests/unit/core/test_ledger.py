@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from kexecwatchd import ledger
 from kexecwatchd.ledger import (
+    HoldRecord,
     ImageRecord,
     Intent,
     Landing,
@@ -22,9 +25,20 @@ from kexecwatchd.ledger import (
     NoDetour,
     Pair,
     Prediction,
+    Told,
 )
-from kexecwatchd.model import Drift, ImageName, PlacedBy, Placement, Segment, State
+from kexecwatchd.model import (
+    Action,
+    Drift,
+    ImageName,
+    Mode,
+    PlacedBy,
+    Placement,
+    Segment,
+    State,
+)
 from kexecwatchd.ranges import Range, RangeSet
+from kexecwatchd.report import Decision, Hold
 
 BOOT = "8c6d1ac4-9b0d-4c04-9f6e-6d6b2f5b2b5f"
 
@@ -56,7 +70,15 @@ records = st.builds(
     no_cma=st.none() | range_sets,
     fingerprint=texts,
     intent=st.none()
-    | st.builds(Intent, pair=pairs, fingerprint_before=texts, ram=range_sets, online=range_sets),
+    | st.builds(
+        Intent,
+        pair=pairs,
+        fingerprint_before=texts,
+        ram=range_sets,
+        online=range_sets,
+        why=texts,
+        at_wall=times,
+    ),
     owed=texts,
     landing=st.none() | st.builds(Landing, pair=pairs, ram=range_sets, segments=segments),
     no_detour=st.none()
@@ -84,6 +106,24 @@ records = st.builds(
     last_action_wall=times,
     state=st.none() | st.sampled_from(State),
     since_wall=times,
+    mode=st.none() | st.sampled_from(Mode),
+    told=st.none() | st.builds(Told, state=st.sampled_from(State), why=texts),
+)
+decisions = st.builds(
+    Decision,
+    number=st.integers(1),
+    at=times,
+    image=st.none() | st.sampled_from(ImageName),
+    action=st.sampled_from(Action),
+    state=st.none() | st.sampled_from(State),
+    why=texts,
+    errno=st.integers(0, 200),
+    seconds=times,
+)
+holds = st.builds(
+    HoldRecord,
+    holder=texts,
+    hold=st.builds(Hold, number=st.integers(1), who=texts, why=texts, since=times),
 )
 ledgers = st.builds(
     Ledger,
@@ -91,14 +131,18 @@ ledgers = st.builds(
     crash=records,
     reboot=records,
     refused_flags=st.integers(0, 1 << 16),
+    unarmed_seconds=times,
+    decisions=st.lists(decisions, max_size=3).map(tuple),
+    holds=st.lists(holds, max_size=3).map(tuple),
+    hold_count=st.integers(0),
 )
 
 
 def test_every_field_takes_part_in_the_round_trip() -> None:
-    """A field that is added is to be added to the strategy above."""
-    drawn = set(ImageRecord.model_fields)
-    given_above = set(records.wrapped_strategy.kwargs)  # type: ignore[attr-defined]
-    assert drawn == given_above
+    """A field that is added is to be added to the strategies above."""
+    strategies: list[tuple[type[BaseModel], Any]] = [(ImageRecord, records), (Ledger, ledgers)]
+    for model, strategy in strategies:
+        assert set(model.model_fields) == set(strategy.wrapped_strategy.kwargs)
 
 
 @given(ledgers)

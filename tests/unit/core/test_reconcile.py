@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecwatchd import config
+from kexecwatchd import config, holds
 from kexecwatchd.config import Config
 from kexecwatchd.ledger import (
     INTERRUPTED,
@@ -35,7 +35,14 @@ from kexecwatchd.model import (
     Unload,
 )
 from kexecwatchd.ranges import RangeSet
-from kexecwatchd.reconcile import obstacle_to_load, pair_of, recognise, reconcile
+from kexecwatchd.reconcile import (
+    in_force,
+    obstacle_to_discard,
+    obstacle_to_load,
+    pair_of,
+    recognise,
+    reconcile,
+)
 from tests.unit.core.cases import (
     CRASH,
     GIB,
@@ -643,3 +650,76 @@ def test_a_reboot_image_over_memory_that_went_never_stays(
     placement = ledger.reboot.placement
     if look.map and look.reboot_loaded and placement and placement.ranges - look.online:
         assert isinstance(step.action, Unload) or "cannot be unloaded" in step.held
+
+
+# While somebody holds
+
+
+def held(ledger: Ledger) -> Ledger:
+    return holds.take(ledger, ":1.5", "apt", "a new kernel", 1000.0)[0]
+
+
+HELD_CASES: list[tuple[ImageName, Observation, ImageRecord, bool]] = [
+    # (image, look, record, whether it is unloaded all the same)
+    (CRASH, seen(drift=MISSING), ours(), False),
+    (CRASH, seen(drift=EXTRA), ours(), False),
+    (CRASH, seen(crash=False), OWED, False),
+    (REBOOT, seen(offline=[7]), PLACED, True),
+    (REBOOT, seen(offline=[1]), foreign(), True),
+    # In memory that can go but is there: none could be loaded in its place.
+    (REBOOT, seen(movable=gib(7)), PLACED, False),
+    (REBOOT, seen(movable=gib(7), **NO_TOOLS), PLACED, False),
+]
+
+
+@pytest.mark.parametrize(("image", "look", "record", "unloaded"), HELD_CASES)
+def test_while_somebody_holds_only_a_danger_is_ended(
+    image: ImageName, look: Observation, record: ImageRecord, unloaded: bool
+) -> None:
+    ledger = book(crash=record) if image is CRASH else book(reboot=record)
+    free = step_for(image, look, ledger)
+    assert free.action is not None
+    step = step_for(image, look, held(ledger))
+    assert step.verdict == free.verdict
+    assert isinstance(step.action, Unload) == unloaded
+    if not unloaded:
+        assert step.action is None
+        assert step.held == "held by apt (a new kernel): nothing is loaded until that ends"
+
+
+def test_a_hold_is_no_reason_where_nothing_is_to_be_done() -> None:
+    assert step_for(CRASH, seen(), held(book())).held == ""
+    look = seen(drift=MISSING)
+    assert step_for(CRASH, look, held(book()), configured("observe")).held == "mode is observe"
+
+
+# Modes that somebody wants until the next boot
+
+
+def test_the_mode_in_force_is_what_somebody_wants() -> None:
+    settings = configured("ensure", "follow")
+    ledger = book(crash=ours(mode=Mode.OBSERVE))
+    forced = in_force(settings, ledger)
+    assert (forced.crash.mode, forced.reboot.mode) == (Mode.OBSERVE, Mode.FOLLOW)
+    assert forced.crash.files == settings.crash.files
+    assert settings.crash.mode is Mode.ENSURE
+    assert in_force(settings, book()) == settings
+
+
+DISCARDS: list[tuple[str, Observation, str]] = [
+    ("follow", seen(), ""),
+    ("follow", seen(load_disabled=True), "kexec_load_disabled"),
+    ("follow", seen(reboot=False), "none is loaded"),
+    ("follow", seen(reboot=None), "no kexec support"),
+    ("follow", seen(reboot=None, problem="it cannot be read"), "it cannot be read"),
+    ("ensure", seen(), "kexecwatchctl mode reboot follow"),
+    ("observe", seen(), "mode is observe"),
+    ("off", seen(), "mode is off"),
+]
+
+
+@pytest.mark.parametrize(("mode", "look", "why"), DISCARDS)
+def test_what_forbids_to_discard_an_image(mode: str, look: Observation, why: str) -> None:
+    found = obstacle_to_discard(REBOOT, look, configured(reboot=mode).reboot)
+    assert why in found
+    assert bool(found) == bool(why)

@@ -8,18 +8,19 @@ from dataclasses import replace
 import pytest
 
 from kexecwatchd import summary
-from kexecwatchd.ledger import ImageRecord, Ledger, LoadRecord
-from kexecwatchd.model import Drift, ImageName, Mode, Observation, State
+from kexecwatchd.ledger import HoldRecord, ImageRecord, Ledger, LoadRecord
+from kexecwatchd.model import Action, Drift, ImageName, Mode, Observation, State
 from kexecwatchd.reconcile import reconcile
 from kexecwatchd.report import (
     AddressRange,
     CheckResult,
     DriftSizes,
+    Hold,
     ImageStatus,
     LastLoad,
     SegmentDetails,
 )
-from kexecwatchd.summary import Known
+from kexecwatchd.summary import Busy, Known
 from tests.unit.core.cases import (
     CRASH,
     GIB,
@@ -44,6 +45,7 @@ def known(
         ledger=ledger,
         steps=reconcile(look, ledger, configured(crash, reboot)),
         modes={CRASH: Mode(crash), REBOOT: Mode(reboot)},
+        configured={CRASH: Mode.OBSERVE, REBOOT: Mode.FOLLOW},
         reboot=configured(crash, reboot).reboot,
         due={CRASH: 1_700_000_005.0},
         looked_at=1_700_000_000.0,
@@ -77,7 +79,7 @@ def test_what_was_seen_and_done_is_told() -> None:
     assert image == ImageStatus(
         image=CRASH,
         mode=Mode.ENSURE,
-        configured_mode=Mode.ENSURE,
+        configured_mode=Mode.OBSERVE,
         state=State.STALE,
         reason=image.reason,
         covered=False,
@@ -108,6 +110,24 @@ def test_the_machine_is_told() -> None:
     assert (status.problem, status.config_error) == ("hidden", "a wrong key")
     assert (status.kernel_release, status.looked_at) == ("6.12.48", 1_700_000_000)
     assert [image.image for image in status.images] == [CRASH, REBOOT]
+
+
+def test_what_is_being_done_is_told_of_that_image_alone() -> None:
+    busy = Busy(REBOOT, Action.DISCARD, 1_700_000_000.5)
+    crash, reboot = summary.status(replace(known(seen(), book()), busy=busy)).images
+    assert (crash.in_progress, crash.in_progress_since) == ("", 0)
+    assert (reboot.in_progress, reboot.in_progress_since) == ("discard", 1_700_000_000.5)
+
+
+def test_who_holds_and_how_long_it_was_unarmed_are_told() -> None:
+    hold = Hold(number=7, who="apt", why="a new kernel", since=1_700_000_000)
+    ledger = book().model_copy(
+        update={"holds": (HoldRecord(holder=":1.5", hold=hold),), "unarmed_seconds": 2.5}
+    )
+    status = summary.status(replace(known(seen(), ledger), configured_at=1_600_000_000.0))
+    assert (status.holds, status.unarmed_seconds) == ([hold], 2.5)
+    assert status.configured_at == 1_600_000_000
+    assert ":1.5" not in status.model_dump_json()
 
 
 def test_no_load_yet() -> None:
