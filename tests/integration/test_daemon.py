@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from kexecwatchd import daemon as daemon_module
 from kexecwatchd import notify
 from kexecwatchd.config import Sources, load
 from kexecwatchd.daemon import Daemon
+from kexecwatchd.holds import LIMIT
 from kexecwatchd.kernel import kexec_file
-from kexecwatchd.model import ImageName, State
+from kexecwatchd.model import Action, ImageName, Mode, State
 from kexecwatchd.report import ImageStatus
+from kexecwatchd.requests import Held, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.uevents import Batch
 from tests.fake_kernel import CMDLINE, FakeKernel
 from tests.integration.harness import PrivateBus, call, client, is_served, until
@@ -281,9 +283,94 @@ async def test_a_change_without_an_event_is_verified(service: Service) -> None:
 async def test_one_who_asked_and_left_harms_nobody(service: Service) -> None:
     async with service.running():
         await until(lambda: is_current(service))
-        asked = asyncio.ensure_future(service.daemon.reload(ImageName.CRASH, "uid 0"))
-        await asyncio.sleep(0)
-        asked.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asked
+        for asking in (
+            service.daemon.reload(ImageName.CRASH, "uid 0"),
+            service.daemon.hold(":1.5", "apt", "", "uid 0"),
+            service.daemon.release(":1.5", 7, "uid 0"),
+        ):
+            asked = asyncio.ensure_future(asking)
+            await asyncio.sleep(0)
+            asked.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asked
+        status = await service.daemon.verify()
+        assert status.covered
+        assert status.holds == []
+
+
+async def test_what_is_asked_at_once_is_done_in_order(service: Service) -> None:
+    """And a hold that is asked for during a load returns after it."""
+    async with service.running():
+        await until(lambda: is_current(service))
+        before = len(service.kernel.loads("crash"))
+        reloaded, number, mode = await asyncio.gather(
+            service.daemon.reload(ImageName.CRASH, "uid 0"),
+            service.daemon.hold(":1.5", "apt", "a new kernel", "uid 0"),
+            service.daemon.set_mode(ImageName.CRASH, Mode.FOLLOW, "uid 0"),
+        )
+        assert reloaded.state is State.CURRENT
+        assert (mode.mode, mode.configured_mode) == (Mode.FOLLOW, Mode.ENSURE)
+        assert len(service.kernel.loads("crash")) == before + 1
+        told = service.daemon.history().decisions[-3:]
+        assert [d.action for d in told] == [Action.LOAD, Action.HOLD, Action.SET_MODE]
+        discarded, refused = await asyncio.gather(
+            service.daemon.discard(ImageName.CRASH, "uid 0"),
+            service.daemon.reload(ImageName.CRASH, "uid 0"),
+            return_exceptions=True,
+        )
+        assert isinstance(discarded, ImageStatus)
+        assert not discarded.loaded
+        assert isinstance(refused, Held)
+        await service.daemon.release(":1.5", number, "uid 0")
+        assert service.daemon.history().decisions[-1].action is Action.RELEASE
+
+
+@pytest.mark.parametrize("exception", [NoSuchHold, Refused, TooManyHolds])
+async def test_what_is_refused_is_told_to_who_asked_alone(
+    service: Service, exception: type[Exception]
+) -> None:
+    asked: dict[type[Exception], Callable[[], Awaitable[object]]] = {
+        NoSuchHold: lambda: service.daemon.release(":1.5", 1, "uid 0"),
+        Refused: lambda: service.daemon.discard(ImageName.CRASH, "uid 0"),
+        TooManyHolds: lambda: service.daemon.hold(":1.5", "apt", "", "uid 0"),
+    }
+    async with service.running():
+        await until(lambda: is_current(service))
+        if exception is TooManyHolds:
+            for _ in range(LIMIT):
+                await service.daemon.hold(":1.5", "apt", "", "uid 0")
+        with pytest.raises(exception):
+            await asked[exception]()
         assert (await service.daemon.verify()).covered
+
+
+async def test_who_holds_is_known_until_they_are_gone(service: Service) -> None:
+    async with service.running():
+        await until(lambda: is_current(service))
+        for holder in (":1.5", ":1.5", ":1.6"):
+            await service.daemon.hold(holder, "apt", "", "uid 0")
+        assert set(service.daemon.holders()) == {":1.5", ":1.6"}
+    async with service.running():
+        assert set(service.daemon.holders()) == {":1.5", ":1.6"}, "a restart lost some"
+        service.daemon.gone(":1.5")
+        await service.daemon.verify()
+        assert set(service.daemon.holders()) == {":1.6"}
+
+
+async def test_a_slow_load_holds_up_no_reader(service: Service) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hold(image: str) -> None:
+        begun.set()
+        may_end.wait(20)
+
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.kernel.while_loading = hold
+        asked = asyncio.ensure_future(service.daemon.reload(ImageName.CRASH, "uid 0"))
+        await until(lambda: asyncio.to_thread(begun.is_set))
+        assert service.crash.in_progress == "load"
+        assert service.crash.in_progress_since > 0
+        assert service.daemon.history().decisions
+        may_end.set()
+        assert (await asked).in_progress == ""
