@@ -233,7 +233,7 @@ def _wanted(
 ) -> Load | Unload | str:
     """What the verdict calls for, or why nothing is done ("" when all is well)."""
     if verdict.state in (State.ABSENT, State.FAILED):
-        why = record.owed or ("none is loaded" if config.mode is Mode.ENSURE else "")
+        why = record.owed or ("its mode is ensure" if config.mode is Mode.ENSURE else "")
         if not why:
             return ""
         # Without a crash image the machine is unarmed as it is: a load cannot make that worse.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kexecwatchd.messages import LOADED
 from tests.vm.lab.machine import Machine
 from tests.vm.lab.report import limit
 
@@ -141,11 +142,11 @@ class Watched:
         return [_entry(json.loads(line)) for line in text.splitlines() if line.startswith("{")]
 
     def loads(self, image: str) -> list[Entry]:
-        """The loads that the journal tells of."""
+        """The loads that came about, as the journal tells of them: each after its handshake."""
         return [
             e
             for e in self.journal()
-            if e.fields.get("ACTION") == "load" and e.fields.get("IMAGE") == image
+            if e.fields.get("MESSAGE_ID") == LOADED.id and e.fields.get("IMAGE") == image
         ]
 
     def header(self) -> dict[str, Any]:

@@ -49,12 +49,13 @@ def test_daemon_reloads_once_and_the_dump_has_it(guest: Guest, figures: Figures)
         address, pattern = plant(vm, dimm)
         assert dimm.start <= address < dimm.end
         load = watched.loads("crash")[-1]
-        current = [e for e in watched.journal() if e.fields.get("VERDICT") == "current"][-1]
+        assert (load.fields["SEEN"], load.fields["VERDICT"]) == ("stale", "current")
+        assert int(load.fields["MISSING_BYTES"]) == dimm.size
         figures(
             reloads=1,
-            load_per_bare_load=round(int(load.fields["DURATION_USEC"]) / 1e6 / unit, 2),
+            load_per_bare_load=round(int(load.fields["UNARMED_USEC"]) / 1e6 / unit, 2),
             last_event_to_proven_per_bare_load=round(
-                (current.at - events_ended(events, "add")) / unit, 2
+                (load.at - events_ended(events, "add")) / unit, 2
             ),
         )
         capture = vm.panic()
