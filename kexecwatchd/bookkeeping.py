@@ -218,7 +218,7 @@ def _without_detour(
 
 def _unarmed(ledger: Ledger, outcome: Outcome) -> Ledger:
     """The system calls of a load or unload of either image hold the lock that a panic needs
-    (__crash_kexec() in kernel/crash_core.c)."""
+    (__crash_kexec() in kernel/crash_core.c). Of kexec-tools the whole run is counted."""
     seconds = ledger.unarmed_seconds + outcome.seconds
     return ledger.model_copy(update={"unarmed_seconds": seconds})
 

@@ -75,7 +75,8 @@ def message(decision: Decision) -> str:
         case Action.VERDICT:
             return f"{image} {decision.state}: {_reason(decision)}"
         case Action.LOAD if decision.succeeded:
-            return f"{image} loaded{_length(decision)}: {decision.why}{asked}{_loaded(decision)}"
+            how = f"{_length(decision)}: {decision.why}{asked}{_from(decision)}"
+            return f"{image} loaded{how}{_after(decision)}"
         case Action.UNLOAD if decision.succeeded:
             return _joined(f"{image} unloaded: {decision.why}", decision.result_reason)
         case Action.DISCARD if decision.succeeded:
@@ -85,7 +86,7 @@ def message(decision: Decision) -> str:
         case Action.CONFIGURE if not decision.succeeded:
             return f"the old configuration stays in force: {decision.error}"
         case Action.SET_MODE:
-            return f"{image}: {decision.why}{asked}"
+            return f"{image}: {decision.why}{asked}{_after(decision)}"
     return f"{decision.why}{asked}"
 
 
@@ -100,13 +101,18 @@ def _length(decision: Decision) -> str:
     return f" in {decision.unarmed_seconds:.2f} s" if decision.unarmed_seconds else ""
 
 
-def _loaded(decision: Decision) -> str:
-    """What is to be said of a load that came about."""
+def _from(decision: Decision) -> str:
+    """What was not as it should be with a load that came about."""
     because = "from the last good files, because " if decision.source == LAST_GOOD else ""
-    how = f"; {because}{decision.error}" if decision.error else ""
-    if decision.result is None or decision.result is State.CURRENT:
-        return f"{how}; it is current" if decision.result else how
-    return f"{how}; it is {decision.result}: {decision.result_reason}"
+    return f"; {because}{decision.error}" if decision.error else ""
+
+
+def _after(decision: Decision) -> str:
+    """What the look after it saw."""
+    if decision.result is None:
+        return ""
+    reason = "" if decision.result is State.CURRENT else f": {decision.result_reason}"
+    return f"; it is {decision.result}{reason}"
 
 
 def _left(decision: Decision) -> str:

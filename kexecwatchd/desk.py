@@ -119,7 +119,7 @@ class Desk:
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""
         modes = ", ".join(f"{image} {config.image(image).mode}" for image in ImageName)
-        told = f"a new configuration is in force: {modes}"
+        told = f"the configuration was read again and is in force: {modes}"
         self._book.decide(deeds.at_once(Action.CONFIGURE, told, engine.now()))
         self._engine.take(config)
 

@@ -199,7 +199,7 @@ What to do: nothing.
 CONFIGURED = Message(
     "666e73de2c91416e85796c96fd8be114",
     "configuration taken",
-    "A new configuration is in force",
+    "The configuration was read again",
     """\
 kexecwatchd has read its configuration again and taken it.
 

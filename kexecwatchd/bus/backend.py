@@ -40,7 +40,8 @@ class Backend(Protocol):
 
     async def hold(self, holder: str, who: str, why: str, by: str) -> int:
         """Load nothing until the hold of this number is released; no load is under way any more
-        when this returns. `holder` stands for a connection, and ends with it. Raises TooManyHolds.
+        when this returns. `holder` stands for a connection, and ends with it. Raises TooManyHolds,
+        and Refused where `who` names nobody.
         """
 
     async def release(self, holder: str, number: int, by: str) -> None:

@@ -264,7 +264,7 @@ async def test_a_configuration_that_is_taken_is_a_decision(world: Making) -> Non
     await w.run(60)
     [told] = since_ready(w)
     assert (told.action, told.image, told.succeeded) == (Action.CONFIGURE, None, True)
-    assert told.why == "a new configuration is in force: crash follow, reboot off"
+    assert told.why == "the configuration was read again and is in force: crash follow, reboot off"
     assert w.engine.status().configured_at > configured_at
 
 

@@ -164,10 +164,22 @@ ENTRIES: list[tuple[Decision, Message, int, str]] = [
         "crash image: discard failed: ENOMEM; the one that is loaded is current",
     ),
     (
-        decided(Action.SET_MODE, why="mode off until the next boot", by="uid 0"),
+        decided(
+            Action.SET_MODE,
+            why="mode observe until the next boot",
+            by="uid 0",
+            result=State.STALE,
+            result_reason="nothing is done",
+        ),
         messages.MODE_SET,
         LOG_NOTICE,
-        "crash image: mode off until the next boot (uid 0)",
+        "crash image: mode observe until the next boot (uid 0); it is stale: nothing is done",
+    ),
+    (
+        decided(Action.SET_MODE, why="mode follow again", state=None),
+        messages.MODE_SET,
+        LOG_NOTICE,
+        "crash image: mode follow again",
     ),
     (
         decided(Action.RELEASE, image=None, state=None, why="apt ended"),
