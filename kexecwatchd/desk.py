@@ -41,7 +41,7 @@ class Desk:
                 " which kexecwatchctl status shows"
             )
         await self._fresh_look()
-        self._engine.give_new_chance()
+        self._engine.hands.give_new_chance()
         load = reconcile.permitted(
             Load(ASKED), image, self._engine.seen, self._book.ledger.of(image), settings
         )

@@ -54,7 +54,7 @@ class Engine:
     when there is time.
 
     `configured` is the configuration as it was read, `config` the one in force, `seen` and `steps`
-    are the last look and what it means.
+    are the last look and what it means, `hands` what carries that out.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Engine:
         self._observer = Observer(root)
         boot_id = kexec_state.boot_id(root)
         self.book = Book(root / "run/kexecwatchd/ledger.json", boot_id, decided)
-        self._hands = Hands(root, self.book, now, loading)
+        self.hands = Hands(root, self.book, now, loading)
         try:
             # Where the early unit did not run in this boot; it never overwrites.
             bootmemory.record(root)
@@ -210,7 +210,7 @@ class Engine:
                     image, owed="the configuration was reloaded"
                 )
         self.book.ledger = bookkeeping.retry_now(self.book.ledger)
-        self.give_new_chance()
+        self.hands.give_new_chance()
         self._take_back_modes()
         self.look_at_everything()
         self._timetable.soon()
@@ -224,10 +224,6 @@ class Engine:
                 self.book.ledger = self.book.ledger.with_image(image, mode=None)
                 why = f"mode {configured.mode} again: the configuration names no kernel any more"
                 self.book.decide(deeds.at_once(Action.SET_MODE, why, now(), image=image))
-
-    def give_new_chance(self) -> None:
-        """What the kernel or a loader refused may be tried again."""
-        self._hands.give_new_chance()
 
     def check(self) -> asyncio.Future[None]:
         """Ask the checks now; done when the status has their answers."""
@@ -363,7 +359,7 @@ class Engine:
         """Unload the image and look again. `by`: somebody wants that, and no other in its place."""
         self._begins(step.image, Action.DISCARD if by else Action.UNLOAD)
         config = self.config.image(step.image)
-        outcome, deed = await self._hands.unload(step, why, config, by)
+        outcome, deed = await self.hands.unload(step, why, config, by)
         await self.look(deed)
         return outcome
 
@@ -373,7 +369,7 @@ class Engine:
         prediction = self.book.ledger.of(image).prediction
         self._begins(image, Action.LOAD)
         config = self.config.image(image)
-        outcome, deed = await self._hands.load(step, load, self.seen, config, by)
+        outcome, deed = await self.hands.load(step, load, self.seen, config, by)
         if outcome.called:
             self._pacing.loaded(now().boot, outcome.seconds)
         await self.look(deed)

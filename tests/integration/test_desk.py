@@ -12,10 +12,11 @@ import pytest
 
 from kexecwatchd.config import Config
 from kexecwatchd.model import Action, ImageName, Mode, State
+from kexecwatchd.report import ImageStatus
 from kexecwatchd.requests import Held, LoadFailed, NoSuchHold, Refused
 from tests.fake_kernel import DIMM
 from tests.integration.test_engine import armed, in_the_dimm
-from tests.integration.world import LOAD_SECONDS, World
+from tests.integration.world import BOOTED, LOAD_SECONDS, WALL, World
 
 Making = Callable[..., World]
 CRASH, REBOOT = ImageName.CRASH, ImageName.REBOOT
@@ -116,17 +117,15 @@ async def test_a_discard_that_fails_leaves_the_image_alone(world: Making) -> Non
 
 async def test_what_is_being_done_is_published(world: Making) -> None:
     w = await following(world())
-    seen: list[tuple[str, bool]] = []
-    w.during_load.append(lambda: seen.append((w.published[-1].images[0].in_progress, True)))
-    began = w.now
+    during: list[ImageStatus] = []
+    w.during_load.append(lambda: during.append(w.published[-1].images[0]))
+    began = WALL + w.now - BOOTED
     await w.desk.reload(CRASH, BY)
-    assert seen == [("load", True)]
-    busy = [s.images[0] for s in w.published if s.images[0].in_progress]
-    assert busy[-1].in_progress_since == pytest.approx(w.published[0].looked_at + began - 1000, 1)
-    assert w.crash().in_progress == ""
+    assert [(i.in_progress, i.in_progress_since) for i in during] == [("load", began)]
+    assert (w.crash().in_progress, w.crash().in_progress_since) == ("", 0)
     await w.desk.discard(CRASH, BY)
     assert [s.images[0].in_progress for s in w.published][-3:] == ["", "discard", ""]
-    assert not [s for s in w.published if s.images[1].in_progress]
+    assert not [s for s in w.published if s.images[1].in_progress], "it is the other image's"
 
 
 # Modes
@@ -235,6 +234,16 @@ async def test_nothing_is_loaded_while_somebody_holds(world: Making) -> None:
     assert (
         w.decided[-2].why == "apt (a new kernel is installed) has released its hold, after 3600 s"
     )
+
+
+async def test_the_end_of_a_hold_is_followed_by_a_look(world: Making) -> None:
+    """Whoever held may have done something of which no event tells."""
+    w = await armed(world())
+    number = await held(w)
+    w.kernel.set_loaded("crash", False)
+    await w.desk.release(":1.5", number, BY)
+    await w.run(0)
+    assert len(w.kernel.loads("crash")) == 1
 
 
 async def test_a_reload_is_not_done_while_somebody_holds(world: Making) -> None:

@@ -722,17 +722,17 @@ async def kill_in_the_middle(w: World, when: str) -> None:
         raise Killed
 
     if when == "before the call":
-        w.engine._hands._executor.load = die  # type: ignore[assignment,method-assign]
+        w.engine.hands._executor.load = die  # type: ignore[assignment,method-assign]
     elif when == "in the call, which fails":
         w.during_load.append(die)
     else:
-        whole = w.engine._hands._executor.load
+        whole = w.engine.hands._executor.load
 
         def load_and_die(*arguments: Any, **named: Any) -> None:
             whole(*arguments, **named)
             raise Killed
 
-        w.engine._hands._executor.load = load_and_die  # type: ignore[assignment,method-assign]
+        w.engine.hands._executor.load = load_and_die  # type: ignore[assignment,method-assign]
     with pytest.raises(Killed):
         await w.run(60)
 

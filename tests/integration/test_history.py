@@ -127,6 +127,27 @@ async def test_what_a_load_did_not_cure_is_told_by_it(world: Making) -> None:
     assert "nothing is done: our last load did not cure this" in told.result_reason
 
 
+async def test_what_passes_after_a_load_is_news(world: Making) -> None:
+    """The load ended with a stale image; that it is right after all is told by nothing else."""
+    w = await ready(world())
+    w.kernel.add_dimm()
+
+    def another_that_the_load_does_not_see() -> None:
+        before = w.kernel.ram
+        w.kernel.add_dimm(DIMM + 8)
+        w.kernel.ram = before
+
+    w.during_load.append(another_that_the_load_does_not_see)
+    await w.run(0.2)
+    assert [d.result for d in since_ready(w)] == [State.STALE]
+    w.kernel.show_map()
+    w.kernel.remove_blocks(DIMM + 8)
+    await w.run(600)
+    _, told = since_ready(w)
+    assert (told.action, told.state) == (Action.VERDICT, State.CURRENT)
+    assert len(w.kernel.calls) == 1
+
+
 def _partial(w: World, whole: Callable[[], bytes]) -> bytes:
     ram = w.kernel.ram
     w.kernel.ram = ram - type(ram).of((DIMM * BLOCK, (DIMM + 4) * BLOCK))

@@ -179,7 +179,7 @@ async def test_the_engine_loads_inside_it(
     seen: list[int] = []
     w.during_load.append(lambda: seen.append(len(logind.held)))
     await w.start(w.configured(crash="ensure"))
-    w.engine._hands._loading = delayed_shutdown
+    w.engine.hands._loading = delayed_shutdown
     await w.run(20)
     assert w.kernel.loaded("crash")
     assert seen == [1]
