@@ -231,6 +231,9 @@ async def test_the_bus_shows_and_asks(
             reply = await call(bus, "Reload", "s", "crash")
             assert reply.body == ["current"]
             assert service.crash.load_count == 2
+            reply = await call(bus, "GetHistory")
+            told = json.loads(reply.body[0])["decisions"][-1]
+            assert (told["action"], told["by"], told["result"]) == ("load", "uid 0", "current")
             reply = await call(bus, "Reload", "s", "reboot")
             assert reply.error_name == "org.kexecwatch1.Error.Refused"
             assert "mode off" in reply.body[0]
