@@ -28,8 +28,8 @@ DATA := \
 	$(SHARE)/dbus-1/system.d/org.kexecwatch1.conf \
 	$(addprefix $(SHARE)/dbus-1/interfaces/,$(INTERFACES)) \
 	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy
-LIBRARIES := python3-dbus-fast python3-lz4 python3-pydantic python3-pyudev python3-sdnotify \
-	python3-systemd python3-zstandard, as new as in Debian 13
+LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pydantic \
+	python3-pyudev python3-sdnotify python3-systemd python3-zstandard, as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:

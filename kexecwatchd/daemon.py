@@ -19,6 +19,7 @@ from kexecwatchd.bus import Bus, delayed_shutdown
 from kexecwatchd.config import Config, ConfigError, Sources, load
 from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine, now
+from kexecwatchd.metrics import Textfile
 from kexecwatchd.model import ImageName, Mode
 from kexecwatchd.report import Decision, Details, History, ImageStatus, Status
 from kexecwatchd.requests import LoadFailed, NoSuchHold, Refused, TooManyHolds
@@ -45,6 +46,7 @@ class Daemon:
         )
         self._desk = Desk(self._engine)
         self._bus = Bus(self)
+        self._textfile = Textfile(root / "run/kexecwatchd/kexecwatchd.prom")
         self._stop = False
         self._reconfigure = False
         self._requests: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
@@ -65,6 +67,7 @@ class Daemon:
                 await self._turn()
         finally:
             notify.stopping()
+            self._textfile.end()
             self._uevents.stop(loop)
             for task in beside:
                 task.cancel()
@@ -130,6 +133,7 @@ class Daemon:
     def _publish(self, status: Status) -> None:
         notify.status(one_line(status))
         self._bus.publish(status)
+        self._textfile.write(status)
 
     def _decided(self, decision: Decision) -> None:
         self._bus.decided(decision)

@@ -24,7 +24,7 @@ from kexecwatchd.daemon import Daemon
 from kexecwatchd.holds import LIMIT
 from kexecwatchd.kernel import kexec_file
 from kexecwatchd.model import Action, ImageName, Mode, State
-from kexecwatchd.report import ImageStatus
+from kexecwatchd.report import Decision, ImageStatus, Status
 from kexecwatchd.requests import Held, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.uevents import Batch
 from tests.fake_kernel import CMDLINE, FakeKernel
@@ -124,6 +124,30 @@ class Service:
                 await task
 
 
+class NoBus:
+    """In the place of the bus, on which nobody of those that the tests name is."""
+
+    def __init__(self, backend: object) -> None:
+        pass
+
+    async def tried(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def publish(self, status: Status) -> None:
+        pass
+
+    def decided(self, decision: Decision) -> None:
+        pass
+
+
+@pytest.fixture
+def no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "Bus", NoBus)
+
+
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
@@ -166,6 +190,21 @@ async def test_the_end_leaves_the_image_loaded(service: Service, number: signal.
     await service.hears("STOPPING=1")
     assert service.kernel.loaded("crash")
     assert not service.kernel.unloads("crash")
+
+
+async def test_the_metrics_say_what_is_so_until_the_end(service: Service) -> None:
+    directory = service.kernel.path("run/kexecwatchd")
+    textfile = directory / "kexecwatchd.prom"
+
+    async def is_told() -> bool:
+        return 'kexecwatch_image_state{image="crash",state="current"} 1.0' in textfile.read_text()
+
+    async with service.running():
+        await until(is_told)
+        readable = {path.name for path in directory.iterdir() if path.stat().st_mode & 0o077}
+        assert readable - {".keep"} == {"kexecwatchd.prom"}  # the one is the fake kernel's
+    assert "kexecwatch_up 0.0" in textfile.read_text()
+    assert "covered" not in textfile.read_text()
 
 
 async def test_the_end_waits_for_a_load_in_flight(service: Service) -> None:
@@ -283,6 +322,7 @@ async def test_a_change_without_an_event_is_verified(service: Service) -> None:
         assert status.images[0].state is State.ABSENT
 
 
+@pytest.mark.usefixtures("no_bus")
 async def test_one_who_asked_and_left_harms_nobody(service: Service) -> None:
     async with service.running():
         await until(lambda: is_current(service))
@@ -301,6 +341,7 @@ async def test_one_who_asked_and_left_harms_nobody(service: Service) -> None:
         assert status.holds == []
 
 
+@pytest.mark.usefixtures("no_bus")
 async def test_what_is_asked_at_once_is_done_in_order(service: Service) -> None:
     """And a hold that is asked for during a load returns after it."""
     async with service.running():
@@ -328,6 +369,7 @@ async def test_what_is_asked_at_once_is_done_in_order(service: Service) -> None:
         assert service.daemon.history().decisions[-1].action is Action.RELEASE
 
 
+@pytest.mark.usefixtures("no_bus")
 @pytest.mark.parametrize("exception", [NoSuchHold, Refused, TooManyHolds])
 async def test_what_is_refused_is_told_to_who_asked_alone(
     service: Service, exception: type[Exception]
@@ -347,6 +389,7 @@ async def test_what_is_refused_is_told_to_who_asked_alone(
         assert (await service.daemon.verify()).covered
 
 
+@pytest.mark.usefixtures("no_bus")
 async def test_who_holds_is_known_until_they_are_gone(service: Service) -> None:
     async with service.running():
         await until(lambda: is_current(service))
