@@ -4,6 +4,7 @@ SYSTEM_PYTHON := /usr/bin/python3
 BUILD := build
 VENV := $(BUILD)/venv
 VENV13 := $(BUILD)/venv-debian13
+PROMETHEUS := $(BUILD)/prometheus
 VM_WORKERS := 2
 # dbus-fast 2.44 leaves the sockets of ended connections to the garbage collector.
 OLD_SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
@@ -43,7 +44,7 @@ help: ## list the targets
 
 setup: setup-check setup-lab ## install what check, test and demo need
 
-setup-check: $(BUILD)/.packages-check $(VENV)/.ready $(VENV13)/.ready
+setup-check: $(BUILD)/.packages-check $(VENV)/.ready $(VENV13)/.ready $(PROMETHEUS)/.ready
 
 setup-lab: setup-check $(BUILD)/.packages-lab
 
@@ -58,6 +59,10 @@ $(VENV)/.ready: requirements-dev.txt requirements-tools.txt | $(BUILD)/.packages
 
 $(VENV13)/.ready: requirements-debian13.txt requirements-tools.txt | $(BUILD)/.packages-check
 	@$(SYSTEM_PYTHON) tools/setup.py venv $(VENV13) $<
+	@touch $@
+
+$(PROMETHEUS)/.ready: tools/setup.py | $(BUILD)/.packages-check
+	@$(SYSTEM_PYTHON) tools/setup.py programs $(PROMETHEUS)
 	@touch $@
 
 # Judging the code

@@ -2,6 +2,7 @@
 """Set-up of a Debian machine for development; run by make, needs Python's own library only.
 
     setup.py packages STAGE             install the Debian packages of STAGE that are missing
+    setup.py programs DIRECTORY         fetch the programs that are run from there, uninstalled
     setup.py venv DIRECTORY FILE        a new virtual environment with the packages pinned in FILE
 
 Says what it is about to install, and when it fails, what to do.
@@ -13,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +31,8 @@ PACKAGES = {
         "pyudev": ("libudev1",),
         "tests with a private bus": ("dbus-daemon",),
         "checking the unit file": ("systemd",),
+        "checking the manual pages": ("mandoc",),
+        "completion in zsh": ("zsh",),
     },
     "lab": {
         "virtual machines": ("qemu-system-x86", "qemu-utils"),
@@ -43,6 +47,15 @@ PACKAGES = {
 }
 """Debian packages by stage and by what they are for; the same names in Debian 12 and 13."""
 
+PROGRAMS = {
+    "promtool": ("promtool", "prometheus"),  # in Debian 13 and in Debian 12
+    "prometheus-node-exporter": ("prometheus-node-exporter",),
+}
+"""What the tests run of packages that are not installed, because that would start servers: each
+program, and the packages that may have it in /usr/bin."""
+
+OUTDATED = "run as root: apt-get update, then run make again"
+
 
 class SetupError(Exception):
     """Says what could not be done, and what to do about it."""
@@ -53,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         match arguments:
             case ["packages", stage] if stage in PACKAGES:
                 install_packages(stage)
+            case ["programs", directory]:
+                fetch_programs(Path(directory))
             case ["venv", directory, requirements]:
                 make_venv(Path(directory), Path(requirements))
             case _:
@@ -100,6 +115,34 @@ def installed(packages: Sequence[str]) -> set[str]:
     return {package for package, status in words if status == "installed"}
 
 
+def fetch_programs(directory: Path) -> None:
+    """Put PROGRAMS into `directory`; no rights are needed, and nothing is installed."""
+    packages = {program: available(names) for program, names in PROGRAMS.items()}
+    say(f"fetching programs of Debian packages into {directory}, without installing those:")
+    for program, package in packages.items():
+        say(f"  {program:24} of {package}")
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        scratch = Path(name)
+        # The user that apt otherwise downloads as may not write here, which apt warns of.
+        apt = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download"]
+        run([*apt, *packages.values()], OUTDATED, scratch)
+        for archive in scratch.glob("*.deb"):
+            advice = f"see above; is there room in {directory}?"
+            run(["dpkg-deb", "--extract", str(archive), str(scratch)], advice)
+        for program in packages:
+            os.replace(scratch / "usr/bin" / program, directory / program)
+
+
+def available(packages: Sequence[str]) -> str:
+    """The first of `packages` that the package lists of this machine have."""
+    for package in packages:
+        show = ["apt-cache", "show", "--no-all-versions", package]
+        if subprocess.run(show, capture_output=True, check=False).returncode == 0:
+            return package
+    raise SetupError(f"apt knows no package {' or '.join(packages)}; {OUTDATED}")
+
+
 def make_venv(directory: Path, requirements: Path) -> None:
     say(f"installing the Python packages of {requirements} into {directory}")
     if directory.exists():
@@ -125,9 +168,10 @@ def pins(requirements: Path) -> list[str]:
     return lines
 
 
-def run(command: Sequence[str], advice: str) -> None:
+def run(command: Sequence[str], advice: str, directory: Path | None = None) -> None:
     say("$ " + " ".join(command))
-    if (code := subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode) != 0:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, cwd=directory, check=False)
+    if (code := done.returncode) != 0:
         raise SetupError(f"{' '.join(command)}: exit code {code}; {advice}")
 
 
