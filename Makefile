@@ -19,7 +19,9 @@ WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service \
 	kexec.target.wants/kexecwatchd-kexec-check.service
 HELPERS := record-boot-memory check-kexec
 INTERFACES := org.kexecwatch1.Manager.xml org.kexecwatch1.Image.xml
+MONITORING := kexecwatchd.grafana.json kexecwatchd.rules.yml
 UNITDIR := $(LIBDIR)/systemd/system
+MONITORINGDIR := $(SHARE)/kexecwatchd/monitoring
 DATA := \
 	$(addprefix $(UNITDIR)/,$(UNITS) $(WANTS)) \
 	$(addprefix $(LIBDIR)/kexecwatchd/,$(HELPERS)) \
@@ -28,7 +30,8 @@ DATA := \
 	$(LIBDIR)/kexecwatchd/kexecwatchd.toml \
 	$(SHARE)/dbus-1/system.d/org.kexecwatch1.conf \
 	$(addprefix $(SHARE)/dbus-1/interfaces/,$(INTERFACES)) \
-	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy
+	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy \
+	$(addprefix $(MONITORINGDIR)/,$(MONITORING))
 LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pydantic \
 	python3-pyudev python3-sdnotify python3-systemd python3-zstandard, as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
@@ -101,6 +104,7 @@ install: ## install below DESTDIR (default: this machine)
 	install -D -m 0644 -t $(SHARE)/dbus-1/system.d dbus/org.kexecwatch1.conf
 	install -D -m 0644 -t $(SHARE)/dbus-1/interfaces $(addprefix dbus/,$(INTERFACES))
 	install -D -m 0644 -t $(SHARE)/polkit-1/actions dbus/org.kexecwatch1.policy
+	install -D -m 0644 -t $(MONITORINGDIR) $(addprefix monitoring/,$(MONITORING))
 	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
 	test -e $(ETC)/kexecwatchd.toml || \
 		install -D -m 0644 packaging/kexecwatchd.toml $(ETC)/kexecwatchd.toml
@@ -113,7 +117,8 @@ endif
 uninstall: ## remove what install put there, but not /etc/kexecwatchd
 	rm -rf $(PACKAGE)
 	rm -f $(PROGRAMS) $(DATA)
-	-rmdir --ignore-fail-on-non-empty $(LIBDIR)/kexecwatchd $(dir $(addprefix $(UNITDIR)/,$(WANTS)))
+	-rmdir --ignore-fail-on-non-empty $(LIBDIR)/kexecwatchd $(dir $(addprefix $(UNITDIR)/,$(WANTS))) \
+		$(MONITORINGDIR) $(dir $(MONITORINGDIR))
 	@test ! -e $(ETC) || echo '$(ETC) is left for you to remove'
 
 clean: ## remove the build directory and all caches

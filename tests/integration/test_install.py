@@ -44,6 +44,8 @@ FILES = {
     "usr/share/dbus-1/interfaces/org.kexecwatch1.Manager.xml": 0o644,
     "usr/share/dbus-1/system.d/org.kexecwatch1.conf": 0o644,
     "usr/share/polkit-1/actions/org.kexecwatch1.policy": 0o644,
+    "usr/share/kexecwatchd/monitoring/kexecwatchd.grafana.json": 0o644,
+    "usr/share/kexecwatchd/monitoring/kexecwatchd.rules.yml": 0o644,
     UNIT: 0o644,
     RULES: 0o644,
     EARLY_UNIT: 0o644,

@@ -74,6 +74,46 @@ def test_without_dpkg_it_says_what_to_install(
     assert "Debian 12 and 13 only; install by hand" in capsys.readouterr().err
 
 
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An apt that knows packages as Debian 12 does, and a dpkg-deb that unpacks what it left."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in {
+        "apt-cache": 'for last; do :; done\n[ "$last" != promtool ]',
+        "apt-get": 'for last; do :; done\n[ -z "$FAILS" ] && : >$last.deb',
+        "dpkg-deb": "mkdir -p $3/usr/bin && : >$3/usr/bin/promtool"
+        " && : >$3/usr/bin/prometheus-node-exporter && : >$3/usr/bin/prometheus",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    return tmp_path / "into"
+
+
+def test_programs_are_fetched_from_the_package_that_has_them_here(
+    apt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tools.setup.main(["programs", str(apt)]) == 0
+    assert {path.name for path in apt.iterdir()} == set(tools.setup.PROGRAMS)
+    assert re.search(r"promtool +of prometheus\n", capsys.readouterr().out)
+
+
+def test_programs_that_cannot_be_fetched_are_told_with_advice(
+    apt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAILS", "yes")
+    assert tools.setup.main(["programs", str(apt)]) == 1
+    assert "run as root: apt-get update" in capsys.readouterr().err
+    assert list(apt.iterdir()) == []
+
+
+@pytest.mark.usefixtures("apt")
+def test_a_package_that_apt_does_not_know_is_told_with_advice() -> None:
+    with pytest.raises(tools.setup.SetupError, match="knows no package promtool; run as root"):
+        tools.setup.available(["promtool"])
+
+
 def test_a_command_that_fails_is_told_with_advice(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(tools.setup.SetupError, match="exit code 3; try again"):
         tools.setup.run(["sh", "-c", "exit 3"], "try again")
