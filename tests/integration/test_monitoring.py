@@ -19,7 +19,7 @@ import pytest
 from prometheus_client import Metric, parser
 
 from kexecwatchd.checks.check import Answer
-from kexecwatchd.metrics import FAMILIES, Textfile, collected, exposition
+from kexecwatchd.metrics import FAMILIES, Textfile, collected, ended, exposition
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import CheckResult, Status
 from kexecwatchd.rounds import CHEAP
@@ -63,9 +63,9 @@ def promtool(*arguments: str | Path, stdin: bytes | None = None) -> str:
 # The metrics
 
 
-@pytest.mark.parametrize("now", [status(), STALE])
-def test_promtool_is_content_with_the_metrics(now: Status) -> None:
-    assert promtool("check", "metrics", stdin=exposition(collected(now))) == ""
+@pytest.mark.parametrize("metrics", [collected(status()), collected(STALE), ended()])
+def test_promtool_is_content_with_the_metrics(metrics: list[Metric]) -> None:
+    assert promtool("check", "metrics", stdin=exposition(metrics)) == ""
 
 
 @dataclass

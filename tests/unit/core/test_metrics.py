@@ -146,6 +146,14 @@ def test_prometheus_text_says_the_same_and_has_every_help() -> None:
     assert set(re.findall(r"^# HELP (\S+) ", text, re.MULTILINE)) == names
 
 
+def test_units_are_those_of_the_names() -> None:
+    text = exposition(collected(status())).decode()
+    units = {family.name: family.unit for family in parse_openmetrics(text)}
+    assert units["kexecwatch_image_missing_bytes"] == "bytes"
+    assert units["kexecwatch_image_last_load_duration_seconds"] == "seconds"
+    assert units["kexecwatch_holds"] == ""
+
+
 def test_each_metric_has_the_labels_that_the_table_says() -> None:
     for family, made in zip(FAMILIES, collected(status()), strict=True):
         assert family.name == made.name
@@ -224,6 +232,7 @@ def test_a_full_disk_leaves_the_old_file(
         broken.setattr(os, "replace", full)
         textfile.write(status(looked_at=1))
     assert path.read_bytes() == before
+    assert [left for left in tmp_path.iterdir() if left.suffix == ".prom"] == [path]
     assert "No space left on device" in troubles[0]
 
 
