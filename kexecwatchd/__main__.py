@@ -15,7 +15,7 @@ from kexecwatchd.config import ConfigError, Sources, check_files, load
 from kexecwatchd.daemon import Daemon
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kexecwatchd",
         description="Keeps the loaded crash and reboot images right while memory comes and goes.",
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     And EX_CONFIG (78) where the daemon cannot start because of its configuration: the unit's
     RestartPreventExitStatus= takes it for what no restart will cure.
     """
-    options = _parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     sources = Sources(explicit=options.config)
     try:
         config = load(sources)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon as kexecwatchctl sees it: three questions on the system bus."""
+"""The daemon as kexecwatchctl sees it, on the system bus."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
@@ -14,16 +15,28 @@ from dbus_fast.aio import MessageBus
 from pydantic import BaseModel, ValidationError
 
 from kexecwatchd.bus import names
-from kexecwatchd.report import SCHEMA_VERSION, Details, Status
+from kexecwatchd.model import ImageName, Mode, State
+from kexecwatchd.report import SCHEMA_VERSION, Details, History, Status
 
 # Seconds. A look can wait for a load in flight, which takes seconds, on a slow machine many.
-_ANSWER_TIMEOUT = 10.0
-_VERIFY_TIMEOUT = 60.0
+_ANSWER_TIMEOUT = 10
+_VERIFY_TIMEOUT = 60
 
 _NOBODY_THERE = frozenset(
     {
         "org.freedesktop.DBus.Error.NameHasNoOwner",
         "org.freedesktop.DBus.Error.ServiceUnknown",
+    }
+)
+_RIGHTS = frozenset({names.ERROR_ACCESS_DENIED, names.ERROR_INTERACTIVE})
+_EXPECTED = frozenset(
+    {
+        names.ERROR_HELD,
+        names.ERROR_INVALID_ARGS,
+        names.ERROR_LIMITS_EXCEEDED,
+        names.ERROR_LOAD_FAILED,
+        names.ERROR_NO_SUCH_HOLD,
+        names.ERROR_REFUSED,
     }
 )
 _HOW_TO_START = """
@@ -40,6 +53,10 @@ class UnreachableError(Exception):
 
 class AnswerError(Exception):
     """An answer that is an error, or that cannot be read."""
+
+
+class RefusedError(AnswerError):
+    """The daemon said no; the text is its sentence, and what would help."""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -63,21 +80,62 @@ class Client:
         """Have the daemon look afresh, and wait until it has."""
         await self._call("Verify", _VERIFY_TIMEOUT)
 
-    async def _call(self, member: str, timeout: float) -> Any:  # noqa: ASYNC109
+    async def history(self) -> History:
+        """What was decided in this boot."""
+        return read(History, await self._call("GetHistory", _ANSWER_TIMEOUT))
+
+    # What changes something. Each may wait for a password, or for a load: there is no limit.
+
+    async def reload(self, image: ImageName) -> State:
+        """Load the image again; its state after it."""
+        return State(await self._change("Reload", "s", image.value))
+
+    async def discard(self, image: ImageName) -> State:
+        """Unload the image; its state after it."""
+        return State(await self._change("Discard", "s", image.value))
+
+    async def set_mode(self, image: ImageName, mode: Mode | None) -> State:
+        """Give the image another mode until the next boot, None: the configured one again."""
+        return State(await self._change("SetMode", "ss", image.value, mode.value if mode else ""))
+
+    async def hold(self, who: str, why: str) -> int:
+        """Keep the daemon from loading while this connection lasts; the hold's number."""
+        number: int = await self._change("Hold", "ss", who, why)
+        return number
+
+    async def release(self, number: int) -> None:
+        """End a hold of this connection."""
+        await self._change("Release", "t", number)
+
+    async def _change(self, member: str, signature: str, *body: Any) -> Any:
+        # polkit's agent, which asks for the password, needs a terminal too.
+        asks = MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION if sys.stdin.isatty() else 0
+        return await self._call(member, None, signature, *body, flags=MessageFlag(asks))
+
+    async def _call(
+        self,
+        member: str,
+        timeout: float | None,  # noqa: ASYNC109
+        signature: str = "",
+        *body: Any,
+        flags: MessageFlag = MessageFlag.NONE,
+    ) -> Any:
         question = Message(
             destination=names.BUS_NAME,
             path=names.MANAGER_PATH,
             interface=names.MANAGER_INTERFACE,
             member=member,
+            signature=signature,
+            body=list(body),
             # Looking must not start what an administrator has stopped.
-            flags=MessageFlag.NO_AUTOSTART,
+            flags=MessageFlag.NO_AUTOSTART | flags,
         )
         try:
             async with asyncio.timeout(timeout):
                 reply = await self._bus.call(question)
         except TimeoutError as error:
             raise UnreachableError(
-                f"kexecwatchd did not answer {member} within {timeout:.0f} s{_HOW_TO_LOOK}"
+                f"kexecwatchd did not answer {member} within {timeout} s{_HOW_TO_LOOK}"
             ) from error
         except (EOFError, OSError) as error:
             raise UnreachableError(
@@ -90,7 +148,12 @@ class Client:
                 f"kexecwatchd is not running: nobody has the name {names.BUS_NAME} on the system"
                 f" bus{_HOW_TO_START}"
             )
-        said = f"{reply.error_name}: {reply.body[0] if reply.body else 'no text'}"
+        text = reply.body[0] if reply.body else "no text"
+        if reply.error_name in _RIGHTS:
+            raise RefusedError(f"{text}\n  as root:  sudo kexecwatchctl ...")
+        if reply.error_name in _EXPECTED:
+            raise RefusedError(text)
+        said = f"{reply.error_name}: {text}"
         if reply.error_name == "org.freedesktop.DBus.Error.NoReply":
             raise UnreachableError(
                 f"kexecwatchd went away before it answered {member}: {said}{_HOW_TO_START}"

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from kexecwatchd import __version__
@@ -16,7 +17,7 @@ from kexecwatchd.ctl import map as memory_map
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
 from kexecwatchd.ctl.exitcodes import ExitCode
 
-_VERBS = {
+VERBS = {
     "status": status,
     "verify": verify,
     "map": memory_map,
@@ -24,24 +25,16 @@ _VERBS = {
     "collect": collect,
     "exec": exec_verb,
 }
-_EPILOG = """exit codes:
-  0  every image is as it should be (map, collect: done; check: no problem found; exec: the reboot
-     image is started)
-  1  error
-  2  usage
-  3  an image that should be current is not (exec: it is not fit to be started; check: a
-     problem was found)
-  4  the daemon cannot be reached"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run kexecwatchctl with `argv` (default: the command line) and return its exit code."""
     try:
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
     except SystemExit as done:  # --help, --version, or a usage error that argparse has explained
         return ExitCode.CURRENT if not done.code else ExitCode.USAGE
     try:
-        code: ExitCode = asyncio.run(_VERBS[args.verb].run(args))
+        code: int = asyncio.run(VERBS[args.verb].run(args))
         return code
     except UnreachableError as error:
         return _fail(error, ExitCode.UNREACHABLE)
@@ -51,21 +44,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kexecwatchctl",
         description="Are the loaded crash and reboot images right for this machine's memory?",
-        epilog=_EPILOG,
+        epilog=_exit_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in _VERBS.items():
+    for name, verb in VERBS.items():
         verb.add_arguments(
             verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         )
     return parser
+
+
+def _exit_codes() -> str:
+    """The table of ExitCode, for the end of --help."""
+    lines = [
+        textwrap.fill(code.meaning, 90, initial_indent=f"  {code}  ", subsequent_indent="     ")
+        for code in ExitCode
+    ]
+    return "\n".join(["exit codes:", *lines])
 
 
 def _fail(error: Exception, code: ExitCode) -> ExitCode:
