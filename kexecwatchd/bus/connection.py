@@ -135,6 +135,8 @@ class Bus:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 return await _Connection(bus_type=BusType.SYSTEM).connect()
+        except TimeoutError:
+            raise  # a bus that is slow is one, and those who hold may still be on it
         except Exception:
             for holder in list(self._backend.holders()):
                 self._backend.gone(holder)

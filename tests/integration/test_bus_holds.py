@@ -12,7 +12,7 @@ import pytest
 from dbus_fast import Message, MessageFlag
 from dbus_fast.aio import MessageBus
 
-from kexecwatchd.bus import Bus, names
+from kexecwatchd.bus import Bus, connection, names
 from tests.integration.harness import (
     FakeBackend,
     PrivateBus,
@@ -154,6 +154,29 @@ async def test_without_a_bus_nobody_holds(absent_bus: PrivateBus, backend: FakeB
                 absent_bus.stop()
                 await held_by(backend, set())
     gc.collect()  # while the filter above is in force
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_bus_that_is_slow_ends_no_hold(
+    absent_bus: PrivateBus, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection and says nothing; whoever holds may still be on it."""
+    monkeypatch.setattr(connection, "_TIMEOUT", 0.1)
+    backend.held = {1: f"{ELSEWHERE} :1.1"}
+    writers = []
+    mute = await asyncio.start_unix_server(
+        lambda _, writer: writers.append(writer), absent_bus.socket
+    )
+    service = Bus(backend, first_pause=0.01, longest_pause=0.05)
+    async with running(service):
+        await service.tried()
+    assert writers
+    assert list(backend.held) == [1]
+    mute.close()
+    for writer in writers:
+        writer.close()
+    gc.collect()  # while the filters above are in force
 
 
 # dbus-fast before 5.0 leaves a socket that could not connect to the garbage collector.
