@@ -68,6 +68,11 @@ class ImageStatus(_Frozen):
     covered: bool = Field(description="it is what its mode asks for: nobody needs to worry")
     loaded: bool = Field(description="the kernel holds one")
     foreign: bool = Field(description="loaded by someone else")
+    guarded: bool = Field(
+        False,
+        description="unsafe, and kept because when_unsafe is guard: its memory can go away, and it"
+        " is unloaded the moment that goes offline",
+    )
     degraded: str = Field("", description="loaded, but not from the configured files: why")
     proof: str = Field(
         "",

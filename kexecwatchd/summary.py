@@ -100,6 +100,7 @@ def _image(known: Known, step: Step) -> ImageStatus:
     mode = known.modes[step.image]
     verdict = step.verdict
     loaded = bool(known.seen.loaded(step.image))
+    guarded = _guarded(known, step)
     busy = known.busy if known.busy and known.busy.image is step.image else None
     return ImageStatus(
         image=step.image,
@@ -107,8 +108,9 @@ def _image(known: Known, step: Step) -> ImageStatus:
         configured_mode=known.configured[step.image],
         state=verdict.state,
         reason=verdict.reason,
-        covered=covered(mode, step, record),
+        covered=covered(mode, step, record) or guarded,
         loaded=loaded,
+        guarded=guarded,
         foreign=loaded and not record.ours,
         degraded=record.degraded,
         proof=verdict.proof,
@@ -132,6 +134,13 @@ def covered(mode: Mode, step: Step, record: ImageRecord) -> bool:
     if mode is Mode.OFF or step.verdict.state is State.CURRENT:
         return True
     return mode is not Mode.ENSURE and step.verdict.state is State.ABSENT and not record.owed
+
+
+def _guarded(known: Known, step: Step) -> bool:
+    """A reboot image that is kept in memory that can go away, as the configuration asks."""
+    touched = known.modes[step.image] in (Mode.ENSURE, Mode.FOLLOW)
+    unsafe = step.image is ImageName.REBOOT and step.verdict.state is State.UNSAFE
+    return touched and unsafe and not obstacle_to_start(step.verdict, known.reboot)
 
 
 def _last_load(record: ImageRecord) -> LastLoad:

@@ -123,6 +123,8 @@ def _clause(image: ImageStatus) -> str:
 def _covered_clause(image: ImageStatus) -> str:
     if image.mode is Mode.OFF:
         return f"{image.image} image is not watched"
+    if image.guarded:
+        return f"{_clause(image)}, and guarded"
     return _clause(image) + ("" if image.state is State.CURRENT else " (need not be)")
 
 

@@ -119,6 +119,7 @@ def image(name: ImageName, **changes: Any) -> ImageStatus:
         covered=True,
         loaded=True,
         foreign=False,
+        guarded=True,
         degraded="the initrd is gone",
         proof="read-back",
         since=1_700_000_000.25,

@@ -89,6 +89,7 @@ def as_model(values: dict[str, Any]) -> dict[str, Any]:
         "covered": values["Covered"],
         "loaded": values["Loaded"],
         "foreign": values["Foreign"],
+        "guarded": values["Guarded"],
         "degraded": values["Degraded"],
         "proof": values["Proof"],
         "since": values["Since"] / 1e6,

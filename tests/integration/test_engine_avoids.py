@@ -18,6 +18,7 @@ from kexecwatchd.model import (
     ImageFiles,
     ImageName,
     MemoryMap,
+    Mode,
     Observation,
     PlacedBy,
     Placement,
@@ -256,7 +257,7 @@ async def test_guarded_it_stays_until_its_memory_goes(world: Making) -> None:
     w = await with_dimm(world(), when_unsafe="guard", zone="Movable")
     assert w.kernel.loaded("reboot")
     assert w.reboot().state is State.UNSAFE
-    assert not w.reboot().covered
+    assert (w.reboot().guarded, w.reboot().covered) == (True, True)
     assert "movable" in w.reboot().reason
     assert "kept, as when_unsafe asks" in w.reboot().next_step
     await w.run(7200)
@@ -264,6 +265,14 @@ async def test_guarded_it_stays_until_its_memory_goes(world: Making) -> None:
     w.kernel.set_state(DIMM + 3, "offline")
     await w.engine.work()
     assert not w.kernel.loaded("reboot")
+    assert (w.reboot().guarded, w.reboot().covered) == (False, False)
+
+
+async def test_nobody_guards_what_is_only_observed(world: Making) -> None:
+    w = await with_dimm(world(), when_unsafe="guard", zone="Movable")
+    await w.desk.set_mode(ImageName.REBOOT, Mode.OBSERVE, "uid 0")
+    assert w.reboot().state is State.UNSAFE
+    assert (w.reboot().guarded, w.reboot().covered) == (False, False)
 
 
 async def test_memory_that_becomes_movable_under_it_counts(world: Making) -> None:

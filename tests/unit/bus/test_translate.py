@@ -84,6 +84,7 @@ def test_the_signatures_that_others_rely_on() -> None:
         "Covered": "b",
         "Loaded": "b",
         "Foreign": "b",
+        "Guarded": "b",
         "Degraded": "s",
         "Proof": "s",
         "Since": "t",

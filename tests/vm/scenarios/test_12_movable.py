@@ -169,7 +169,7 @@ def test_guarded_it_stays_until_a_block_goes_offline(guest: Guest, figures: Figu
         watched.configure(reboot="ensure", more=GUARD)
         watched.start()
         unsafe = watched.wait_state("reboot", "unsafe")
-        assert (unsafe["load_count"], unsafe["covered"]) == (1, False)
+        assert (unsafe["load_count"], unsafe["guarded"], unsafe["covered"]) == (1, True, True)
         placed = told.segments(watched)
         assert told.inside(placed, dimm)
         assert set().union(*told.hazards(watched).values()) == {"movable"}
