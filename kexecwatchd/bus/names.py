@@ -20,6 +20,9 @@ ERROR_HELD = "org.kexecwatch1.Error.Held"
 ERROR_LOAD_FAILED = "org.kexecwatch1.Error.LoadFailed"
 ERROR_NO_SUCH_HOLD = "org.kexecwatch1.Error.NoSuchHold"
 
+# Characters. Who holds, and why, is shown on one line.
+LONGEST_TEXT = 200
+
 
 def image_path(image: ImageName) -> str:
     """The object of one image."""

@@ -58,9 +58,6 @@ MANAGER_PROPERTIES: Mapping[str, str] = translate.signatures(
 # SetMode's word for "the configured mode again"; an empty one says the same.
 _CONFIGURED = "configured"
 
-# A hold's texts are shown on one line, to everyone.
-_LONGEST_TEXT = 200
-
 
 def _manager_values(status: Status) -> dict[str, Any]:
     return translate.values(status, without=NO_PROPERTIES, derived=DERIVED)
@@ -252,10 +249,10 @@ def _mode(mode: str) -> Mode | None:
 
 
 def _require_line(name: str, text: str) -> None:
-    if not text.isprintable() or len(text) > _LONGEST_TEXT:
+    if not text.isprintable() or len(text) > names.LONGEST_TEXT:
         raise DBusError(
             names.ERROR_INVALID_ARGS,
-            f"{name!r} is for people to read: give one line, no longer than {_LONGEST_TEXT}"
+            f"{name!r} is for people to read: give one line, no longer than {names.LONGEST_TEXT}"
             " printable characters.",
         )
 
