@@ -205,6 +205,23 @@ class Status(_Frozen):
         return [f"{c.name}: {c.summary}" for c in self.checks if c.answer == answer]
 
 
+class ImageMode(_Frozen):
+    """What the daemon may do with one image."""
+
+    image: ImageName = Field(description="crash or reboot")
+    mode: Mode = Field(description="the mode in force: ensure, follow, observe or off")
+    configured_mode: Mode = Field(
+        description="the configuration's; another one than mode while what was set by hand holds"
+    )
+
+
+class ModeReport(_Frozen):
+    """What `kexecwatchctl mode --json` prints."""
+
+    schema_version: int = SCHEMA_VERSION
+    modes: list[ImageMode]
+
+
 class AddressRange(_Frozen):
     """Inclusive ends, in hexadecimal, as /proc/iomem writes them."""
 

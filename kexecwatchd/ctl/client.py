@@ -107,6 +107,12 @@ class Client:
         """End a hold of this connection."""
         await self._change("Release", "t", number)
 
+    async def lost(self) -> None:
+        """Wait until the connection ends, and with it its holds."""
+        with contextlib.suppress(EOFError, OSError):
+            # Shielded: whoever stops waiting leaves the connection as it is.
+            await asyncio.shield(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+
     async def _change(self, member: str, signature: str, *body: Any) -> Any:
         # polkit's agent, which asks for the password, needs a terminal too.
         asks = MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION if sys.stdin.isatty() else 0

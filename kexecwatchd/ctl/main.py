@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 
 from kexecwatchd import __version__
-from kexecwatchd.ctl import check, collect, status, verify
+from kexecwatchd.ctl import check, collect, discard, hold, mode, reload, status, verify
 from kexecwatchd.ctl import exec as exec_verb
 from kexecwatchd.ctl import map as memory_map
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
@@ -23,6 +23,10 @@ VERBS = {
     "map": memory_map,
     "check": check,
     "collect": collect,
+    "reload": reload,
+    "discard": discard,
+    "mode": mode,
+    "hold": hold,
     "exec": exec_verb,
 }
 

@@ -27,7 +27,7 @@ from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
 
-_VERDICTS = {
+VERDICTS = {
     State.CURRENT: "is current",
     State.STALE: "is stale",
     State.UNSAFE: "is unsafe",
@@ -40,7 +40,7 @@ _PLACED_BY = {
     "loader": ", as kexec-tools chose",
     "prediction": ", by the kernel's rules",
 }
-_MODES = {
+MODES = {
     Mode.ENSURE: "ensure: one is to be loaded, and kept right",
     Mode.FOLLOW: "follow: kept right while one is loaded",
     Mode.OBSERVE: "observe: watched, never touched",
@@ -117,7 +117,7 @@ def _found(status: Status, width: int, colour: bool) -> list[str]:
 
 def _clause(image: ImageStatus) -> str:
     degraded = " (degraded)" if image.degraded else ""
-    return f"{image.image} image {_VERDICTS[image.state]}{degraded}"
+    return f"{image.image} image {VERDICTS[image.state]}{degraded}"
 
 
 def _covered_clause(image: ImageStatus) -> str:
@@ -133,7 +133,7 @@ def _block(
 ) -> list[str]:
     head = f"{image.image.capitalize()} image".ljust(_LABEL_WIDTH)
     if image.mode is Mode.OFF:
-        return [head + _MODES[Mode.OFF]]
+        return [head + MODES[Mode.OFF]]
     indent = " " * _LABEL_WIDTH
     word = image.state.upper()
     text = head + word + _since(image.since, now)
@@ -148,7 +148,7 @@ def _block(
 
 def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iterator[_Fact]:
     yield _Fact("why", image.reason)
-    yield _Fact("mode", _MODES[image.mode])
+    yield _Fact("mode", MODES[image.mode])
     yield from _drift(image, details)
     if image.proof:
         yield _Fact("judged by", image.proof)
