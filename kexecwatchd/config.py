@@ -188,7 +188,7 @@ def load(sources: Sources) -> Config:
     merged: dict[str, Any] = {}
     origins: dict[tuple[str, ...], Path] = {}
     problems: list[str] = []
-    for path in _files(sources):
+    for path in files(sources):
         try:
             _merge(merged, origins, _read(path), path)
         except ConfigError as error:
@@ -225,7 +225,7 @@ def _named_files(image: ImageConfig) -> list[tuple[str, Path]]:
     return [(key, path) for key, path in named if path is not None]
 
 
-def _files(sources: Sources) -> list[Path]:
+def files(sources: Sources) -> list[Path]:
     """The files to read, in order. Raises ConfigError where there is no place to begin."""
     if sources.explicit is not None:
         return [sources.explicit]

@@ -163,6 +163,26 @@ class CheckReport(_Frozen):
     results: list[CheckResult]
 
 
+class Setting(_Frozen):
+    """A key of kexecwatchd.toml as it counts."""
+
+    table: str = Field(description="crash, reboot or pacing")
+    key: str = Field(description="its name in the table")
+    value: str | float | None = Field(description="what it is; null = it is not set")
+    file: str = Field(description="the file that sets it; empty = the default")
+
+
+class ConfigReport(_Frozen):
+    """What `kexecwatchctl config --json` prints."""
+
+    schema_version: int = SCHEMA_VERSION
+    settings: list[Setting] = Field(description="every key; none where there are problems")
+    problems: list[str] = Field(description="what is wrong with the files, a line each")
+    notes: list[str] = Field(
+        [], description="in what the running daemon differs from the files, a line each"
+    )
+
+
 class Status(_Frozen):
     """Everything that may be read without rights."""
 

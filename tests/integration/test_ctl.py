@@ -20,7 +20,7 @@ from kexecwatchd.bus import names
 from kexecwatchd.ctl import client as ctl_client
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.main import main
-from kexecwatchd.report import Details, Status
+from kexecwatchd.report import ConfigReport, Details, Status
 from tests.integration.harness import (
     MISSING,
     NOBODY,
@@ -297,3 +297,24 @@ async def test_a_daemon_that_does_not_say_it_is_not_taken_to_agree(
     assert ran.code == ExitCode.ERROR
     assert "systemctl restart kexecwatchd" in ran.err
     assert not systemctl.calls()
+
+
+@pytest.mark.usefixtures("system_bus")
+@pytest.mark.parametrize("uid", [0, NOBODY])
+async def test_config_tells_of_the_daemon_beside_the_problems_of_the_files(
+    backend: FakeBackend, uid: int
+) -> None:
+    """Nothing is installed on a machine that tests this; where something is, it is shown."""
+    async with serving(backend):
+        ran = await ctl("config", uid=uid)
+    assert "did not take the last change: a configuration error" in ran.out + ran.err
+    assert "kexecwatchctl mode crash configured" in ran.out + ran.err
+    assert "0x" not in ran.out + ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_config_needs_no_daemon() -> None:
+    ran = await ctl("config", "--json")
+    assert ran.code in (ExitCode.CURRENT, ExitCode.ERROR)
+    assert ConfigReport.model_validate_json(ran.out).notes == []
+    assert ran.err == ""
