@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kexecwatchd import ledger
-from kexecwatchd.kernel import kexec_state, nodes
+from kexecwatchd import ownlook
+from kexecwatchd.kernel import nodes
 from kexecwatchd.kernel.blocks import BlockReader
 from kexecwatchd.ledger import Ledger
 from kexecwatchd.memorypicture import MemoryPicture, Survey, picture_of
 from kexecwatchd.model import ImageName, Observation, Segment
-from kexecwatchd.observe import Observer
-from kexecwatchd.reconcile import recognise
 
 
 class SurveyError(Exception):
@@ -29,18 +27,14 @@ def survey(root: Path = Path("/"), machine: str = "") -> MemoryPicture:
     `machine`: the architecture, as for Observer.
     """
     try:
-        known, trouble = ledger.read(
-            root / "run/kexecwatchd/ledger.json", kexec_state.boot_id(root)
-        )
-        seen = Observer(root, machine).look(known)
+        own = ownlook.look(root, machine)
         on_node = nodes.of_blocks(root)
     except (OSError, ValueError) as error:
         raise SurveyError(f"the machine's memory cannot be looked at: {error}") from error
+    seen = own.seen
     if seen.map is None:
         raise SurveyError(seen.problem)
-    # What the ledger says is of what is loaded now, or of nothing.
-    known = recognise(seen, known)
-    reboot = _segments(known, ImageName.REBOOT)
+    reboot = _segments(own.known, ImageName.REBOOT)
     return picture_of(
         Survey(
             memory=seen.map,
@@ -50,11 +44,11 @@ def survey(root: Path = Path("/"), machine: str = "") -> MemoryPicture:
             boot_ram=seen.boot.ram if seen.boot else None,
             crash_loaded=seen.crash_loaded,
             reboot_loaded=seen.reboot_loaded,
-            crash_segments=_segments(known, ImageName.CRASH),
+            crash_segments=_segments(own.known, ImageName.CRASH),
             reboot_segments=reboot,
             header=seen.header,
             drift=seen.drift,
-            notes=(*_notes(seen, reboot), *([trouble] if trouble else [])),
+            notes=(*_notes(seen, reboot), *([own.trouble] if own.trouble else [])),
         )
     )
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecwatchd import avoid, hazards, ledger
+from kexecwatchd import avoid, hazards, ownlook
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.judge import judge
-from kexecwatchd.kernel import kexec_state
 from kexecwatchd.model import Detour, ImageName, Observation, State, Verdict
-from kexecwatchd.observe import Observer
-from kexecwatchd.reconcile import recognise
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +64,13 @@ _NOT_SEEN_BEFORE = (
 
 
 def _look(host: Host) -> Look:
-    path = host.path("run/kexecwatchd/ledger.json")
-    known, _ = ledger.read(path, kexec_state.boot_id(host.root))
     files = host.config.reboot.files if host.config else None
-    seen = Observer(host.root, host.machine).look(known, reboot_files=files)
+    own = ownlook.look(host.root, host.machine, files)
+    seen, known = own.seen, own.known
     if seen.map is None:
         raise CannotTell(seen.problem)
-    noted = known
-    # What the ledger says is of what is loaded now, or of nothing.
-    known = recognise(seen, known)
     verdicts = {image: judge(image, seen, known.of(image)) for image in ImageName}
-    if verdicts[ImageName.REBOOT].state is State.UNKNOWN and noted.reboot.ram is None:
+    if verdicts[ImageName.REBOOT].state is State.UNKNOWN and own.noted.reboot.ram is None:
         # That no memory went since it was first seen means nothing at first sight.
         verdicts[ImageName.REBOOT] = Verdict(State.UNKNOWN, _NOT_SEEN_BEFORE)
     hot_added = hazards.hot_added(seen)
