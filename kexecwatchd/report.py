@@ -299,3 +299,9 @@ class Details(_Frozen):
 
     schema_version: int = SCHEMA_VERSION
     images: list[ImageDetails]
+
+
+class StatusDocument(Status):
+    """What `kexecwatchctl status --json` and `verify --json` print."""
+
+    details: Details | None = Field(None, description="the addresses; only for root, by verify")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import shutil
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from kexecwatchd.ctl.client import AnswerError
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.screen import render
-from kexecwatchd.report import Details, Status
+from kexecwatchd.report import Details, Status, StatusDocument
 
 # Columns. Wider lines are harder to read, narrower ones leave no room beside the labels.
 _WIDEST = 100
@@ -31,10 +30,9 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def show(status: Status, details: Details | None, *, as_json: bool) -> ExitCode:
     """Print what a verb found; the exit code says whether every image is as it should be."""
     if as_json:
-        document = status.model_dump(mode="json")
-        if details is not None:
-            document["details"] = details.model_dump(mode="json")
-        write(json.dumps(document, indent=2))
+        document = StatusDocument(**dict(status), details=details)
+        without = {"details"} if details is None else set()
+        write(document.model_dump_json(indent=2, exclude=without))
     else:
         width, colour = terminal(_WIDEST)
         write(render(status, details, now=time.time(), width=width, colour=colour))
