@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+import argparse
+
 from kexecwatchd.ctl.screen import VERDICTS
 from kexecwatchd.ctl.text import plain
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus, Status
 
 NAMES = tuple(name.value for name in ImageName)
+
+
+def named(text: str) -> ImageName:
+    """For argparse, whose choices do not go with `nargs="*"` before Python 3.12."""
+    try:
+        return ImageName(text)
+    except ValueError:
+        known = " or ".join(NAMES)
+        raise argparse.ArgumentTypeError(f"there is no image {text!r}: name {known}") from None
 
 
 def image_of(status: Status, name: str) -> ImageStatus:

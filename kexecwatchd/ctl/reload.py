@@ -10,7 +10,7 @@ from kexecwatchd.ctl import images, output
 from kexecwatchd.ctl.client import AnswerError, connected
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.progress import waiting
-from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.model import Mode
 from kexecwatchd.report import ImageStatus
 
 HELP = "load images again now, whatever their state"
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
         nargs="*",
-        choices=images.NAMES,
+        type=images.named,
+        metavar="IMAGE",
         help="crash or reboot; without one: each that is loaded, or is to be",
     )
 
@@ -35,7 +36,7 @@ async def run(args: argparse.Namespace) -> ExitCode:
     code = ExitCode.CURRENT
     async with connected() as daemon:
         if args.image:
-            wanted = [ImageName(name) for name in dict.fromkeys(args.image)]
+            wanted = list(dict.fromkeys(args.image))
         else:
             status = await daemon.status()
             wanted = [image.image for image in status.images if _is_ours(image)]

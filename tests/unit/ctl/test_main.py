@@ -10,7 +10,14 @@ from kexecwatchd.ctl.main import main
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["reload"], ["status", "--jsn"], ["status", "extra"], ["verify", "--js"], ["exec", "now"]],
+    [
+        [],
+        ["discard"],
+        ["status", "--jsn"],
+        ["status", "extra"],
+        ["verify", "--js"],
+        ["exec", "now"],
+    ],
 )
 def test_usage_errors_are_2_and_explained(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
