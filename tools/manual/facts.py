@@ -43,13 +43,13 @@ def sentence(text: str) -> str:
 
 def options(parser: argparse.ArgumentParser) -> str:
     """Arguments and options; not --help, which stands once in the page."""
-    shown = [a for a in parser._actions if a.dest != "help" and _is_plain(a)]  # noqa: SLF001
+    shown = [a for a in parser._actions if a.dest != "help" and _is_plain(a)]
     return items((_usage_of(action), sentence(_help(action))) for action in shown)
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The parser of each verb."""
-    (action,) = [a for a in parser._actions if not _is_plain(a)]  # noqa: SLF001
+    (action,) = [a for a in parser._actions if not _is_plain(a)]
     return dict(action.choices or {})
 
 
