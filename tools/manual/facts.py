@@ -116,7 +116,8 @@ def messages() -> str:
     made = []
     for message in MESSAGES:
         subject = re.sub(r"@(\w+)@", r"*\1*", message.subject)
-        todo = re.sub(r"@(\w+)@", r"*\1*", message.body[message.body.index("What to do:") :])
+        # Plain: most stand within what is to be typed.
+        todo = re.sub(r"@(\w+)@", r"\1", message.body[message.body.index("What to do:") :])
         made.append((f"{subject} ({message.name})", f"`{message.id}`\n\n{todo.strip()}"))
     return items(made)
 
@@ -200,14 +201,17 @@ def table(name: str) -> str:
     for text, keys in groupby(settings.table(name), key=lambda setting: setting.text):
         found = list(keys)
         terms = "\n".join(f"- `{setting.key}`" for setting in found)
-        allowed = " ".join(_allowed(setting, alone=len(found) == 1) for setting in found)
-        made.append(f"{terms}\n{indent(f'{text}{allowed}', '  ')}")
+        if not text:
+            made.append(f"{terms}\n  As in [crash].")
+            continue
+        allowed = "\n\n".join(_allowed(setting, alone=len(found) == 1) for setting in found)
+        made.append(f"{terms}\n{indent(text + allowed, '  ')}")
     return "\n".join(made)
 
 
 def _allowed(setting: settings.Setting, *, alone: bool) -> str:
-    what = "" if alone else f" of `{setting.key}`"
-    return f"Allowed{what}: {setting.expected}. Default: {setting.default}."
+    what = "Allowed" if alone else f"`{setting.key}`"
+    return f"{what}: {setting.expected}. Default: {setting.default}."
 
 
 MACROS: Mapping[str, Callable[[], str]] = {

@@ -85,7 +85,7 @@ def _item(block: Sequence[str], *, after_term: bool) -> list[str]:
     first = 0 if body[0].startswith(("- ", "    ")) else _end(body, 0, _BELONGS[""])
     made += [_line(text) for text in body[:first]] or [r"\&"]
     if more := _blocks(body[first:]):
-        made += [".RS", *(more[1:] if more[0] == ".PP" else more), ".RE"]
+        made += [".RS", *more, ".RE"]
     return made
 
 
