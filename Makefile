@@ -20,6 +20,7 @@ WANTS := sysinit.target.wants/kexecwatchd-boot-memory.service \
 HELPERS := record-boot-memory check-kexec
 INTERFACES := org.kexecwatch1.Manager.xml org.kexecwatch1.Image.xml
 MONITORING := kexecwatchd.grafana.json kexecwatchd.rules.yml
+MANUAL := man1/kexecwatchctl.1 man5/kexecwatchd.toml.5 man5/org.kexecwatch1.5 man8/kexecwatchd.8
 UNITDIR := $(LIBDIR)/systemd/system
 MONITORINGDIR := $(SHARE)/kexecwatchd/monitoring
 DATA := \
@@ -31,13 +32,14 @@ DATA := \
 	$(SHARE)/dbus-1/system.d/org.kexecwatch1.conf \
 	$(addprefix $(SHARE)/dbus-1/interfaces/,$(INTERFACES)) \
 	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy \
-	$(addprefix $(MONITORINGDIR)/,$(MONITORING))
+	$(addprefix $(MONITORINGDIR)/,$(MONITORING)) \
+	$(addprefix $(SHARE)/man/,$(MANUAL))
 LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pydantic \
 	python3-pyudev python3-sdnotify python3-systemd python3-zstandard, as new as in Debian 13
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-check setup-lab lint check test demo install uninstall clean
+.PHONY: help setup setup-check setup-lab lint check test demo generated install uninstall clean
 
 help: ## list the targets
 	@echo 'Targets (each sets up what it needs, and says what it installs):'
@@ -87,6 +89,9 @@ test: check setup-lab ## everything, on real kernels too
 demo: setup-lab ## see it work: memory comes and goes under a real kernel, which then panics
 	$(VENV)/bin/python -m tests.vm.demo
 
+generated: $(VENV)/.ready ## write anew what is made from the code
+	$(VENV)/bin/python -m tools.manual
+
 # On a real machine
 
 install: ## install below DESTDIR (default: this machine)
@@ -105,6 +110,9 @@ install: ## install below DESTDIR (default: this machine)
 	install -D -m 0644 -t $(SHARE)/dbus-1/interfaces $(addprefix dbus/,$(INTERFACES))
 	install -D -m 0644 -t $(SHARE)/polkit-1/actions dbus/org.kexecwatch1.policy
 	install -D -m 0644 -t $(MONITORINGDIR) $(addprefix monitoring/,$(MONITORING))
+	for page in $(MANUAL); do \
+		install -D -m 0644 man/$${page##*/} $(SHARE)/man/$$page || exit 1; \
+	done
 	install -D -m 0644 -t $(LIBDIR)/kexecwatchd packaging/kexecwatchd.toml
 	test -e $(ETC)/kexecwatchd.toml || \
 		install -D -m 0644 packaging/kexecwatchd.toml $(ETC)/kexecwatchd.toml
