@@ -44,7 +44,7 @@ def sentence(text: str) -> str:
 def options(parser: argparse.ArgumentParser) -> str:
     """Arguments and options; not --help, which stands once in the page."""
     shown = [a for a in parser._actions if a.dest != "help" and _is_plain(a)]
-    return items((_usage_of(action), sentence(_help(action))) for action in shown)
+    return items((_term_of(action), _help(action)) for action in shown)
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -54,24 +54,38 @@ def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def synopsis(parser: argparse.ArgumentParser) -> str:
-    """The arguments in one line."""
-    usage = " ".join(parser.format_usage().split()).removeprefix(f"usage: {parser.prog}")
-    usage = usage.replace("[-h]", "", 1).strip()
-    return re.sub(r"--?[a-z][\w-]*", r"`\g<0>`", re.sub(r"\b[A-Z]{2,}\b", r"*\g<0>*", usage))
+    """The arguments in one line; argparse's own usage is another with each version of Python."""
+    shown = [a for a in parser._actions if a.dest != "help" and _is_plain(a)]
+    placed = sorted(shown, key=lambda action: not action.option_strings)
+    return " ".join(map(_in_synopsis, placed))
+
+
+def _in_synopsis(action: argparse.Action) -> str:
+    if action.option_strings:
+        return f"[{' '.join([f'`{action.option_strings[0]}`', *_value_of(action)])}]"
+    (value,) = _value_of(action)
+    endings = {"*": f"[{value} ...]", argparse.REMAINDER: f"[{value} ...]", "?": f"[{value}]"}
+    return endings.get(str(action.nargs), value)
 
 
 def _is_plain(action: argparse.Action) -> bool:
     return not isinstance(action.choices, dict)
 
 
-def _usage_of(action: argparse.Action) -> str:
-    takes = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
-    value = "".join(f"*{word}*" for word in [takes] if isinstance(word, str) and word)
-    return ", ".join(f"`{o}` {value}".strip() for o in action.option_strings) or value
+def _value_of(action: argparse.Action) -> list[str]:
+    """What stands for its value; nothing for a switch."""
+    return [] if action.nargs == 0 else [f"*{action.metavar or action.dest.upper()}*"]
+
+
+def _term_of(action: argparse.Action) -> str:
+    value = _value_of(action)
+    return ", ".join(" ".join([f"`{o}`", *value]) for o in action.option_strings) or value[0]
 
 
 def _help(action: argparse.Action) -> str:
-    return (action.help or "") % {"prog": "the program", "default": action.default}
+    text = (action.help or "") % {"prog": "the program", "default": action.default}
+    # That of an argument can begin with a value as it is typed.
+    return sentence(text) if action.option_strings else f"{text}."
 
 
 def verbs(prose: Mapping[str, str]) -> str:
