@@ -9,9 +9,14 @@ from pathlib import Path
 from kexecwatchd import ledger
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.ledger import Ledger
-from kexecwatchd.model import ImageFiles, Observation
+from kexecwatchd.model import ImageFiles, ImageName, Observation, State, Verdict
 from kexecwatchd.observe import Observer
 from kexecwatchd.reconcile import recognise
+
+_NOT_SEEN_BEFORE = (
+    "where it lies, and what became of that memory, is not known: kexecwatchd did not load it, and"
+    " did not run since"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,13 @@ class OwnLook:
     noted: Ledger
     known: Ledger
     trouble: str
+
+    def honest(self, image: ImageName, verdict: Verdict) -> Verdict:
+        """That no memory went since an image was first seen means nothing at first sight."""
+        foreign = self.seen.reboot_loaded and self.noted.reboot.ram is None
+        if foreign and image is ImageName.REBOOT and verdict.state is State.UNKNOWN:
+            return Verdict(State.UNKNOWN, _NOT_SEEN_BEFORE)
+        return verdict
 
 
 def look(root: Path, machine: str = "", reboot_files: ImageFiles | None = None) -> OwnLook:

@@ -184,7 +184,10 @@ class ConfigReport(_Frozen):
 
 
 class Status(_Frozen):
-    """Everything that may be read without rights."""
+    """Everything that may be read without rights.
+
+    Without `daemon_version` no daemon says it: kexecwatchctl has looked itself.
+    """
 
     schema_version: int = Field(
         SCHEMA_VERSION, description="of the JSON; fields that are only added do not change it"

@@ -11,7 +11,18 @@ import textwrap
 from collections.abc import Sequence
 
 from kexecwatchd import __version__
-from kexecwatchd.ctl import check, collect, config, discard, hold, mode, reload, status, verify
+from kexecwatchd.ctl import (
+    check,
+    collect,
+    config,
+    discard,
+    history,
+    hold,
+    mode,
+    reload,
+    status,
+    verify,
+)
 from kexecwatchd.ctl import exec as exec_verb
 from kexecwatchd.ctl import map as memory_map
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
@@ -27,6 +38,7 @@ VERBS = {
     "discard": discard,
     "mode": mode,
     "hold": hold,
+    "history": history,
     "config": config,
     "exec": exec_verb,
 }

@@ -78,15 +78,26 @@ async def test_ranges_are_on_roots_screen_alone(backend: FakeBackend) -> None:
 
 
 @pytest.mark.usefixtures("system_bus")
-@pytest.mark.parametrize("verb", ["status", "verify"])
-async def test_no_daemon_is_said_with_what_to_do_and_is_not_started(verb: str) -> None:
+@pytest.mark.parametrize(("verb", "uid"), [("status", 0), ("verify", NOBODY)])
+async def test_no_daemon_is_said_with_what_to_do_and_is_not_started(verb: str, uid: int) -> None:
     """The bus has our activation file, whose Exec is /bin/false: an attempt would show."""
-    ran = await ctl(verb)
+    ran = await ctl(verb, uid=uid)
     assert ran.code == ExitCode.UNREACHABLE
     assert ran.out == ""
     assert "kexecwatchd is not running" in ran.err
     assert "systemctl start kexecwatchd" in ran.err
     assert "journalctl -b -u kexecwatchd" in ran.err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_without_a_daemon_root_verifies_all_the_same() -> None:
+    """Whatever this machine is like; what is seen of one, tests/unit/ctl/test_standin.py has."""
+    ran = await ctl("verify", "--json")
+    assert (ran.code, ran.err) in ((ExitCode.CURRENT, ""), (ExitCode.NOT_CURRENT, ""))
+    document = json.loads(ran.out)
+    assert document["daemon_version"] == ""
+    assert "kexecwatchd is not running" in document["problem"]
+    assert [image["image"] for image in document["details"]["images"]] == ["crash", "reboot"]
 
 
 @pytest.mark.usefixtures("absent_bus")
@@ -136,7 +147,7 @@ async def test_a_daemon_that_dies_in_mid_answer_is_unreachable(
 
     backend.verify = verify  # type: ignore[method-assign]
     async with serving(backend):
-        run = asyncio.ensure_future(ctl("verify"))
+        run = asyncio.ensure_future(ctl("verify", uid=NOBODY))
         await asked.wait()
         system_bus.stop()
         ran = await run

@@ -12,7 +12,7 @@ from kexecwatchd import avoid, hazards, ownlook
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.checks.host import CannotTell, Host, Source
 from kexecwatchd.judge import judge
-from kexecwatchd.model import Detour, ImageName, Observation, State, Verdict
+from kexecwatchd.model import Detour, ImageName, Observation, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,6 @@ NOT_RECORDED = (
     "what was there at boot is not known: kexecwatchd-boot-memory.service did not run in this boot;"
     " systemctl status says why, and after the next boot it will be known"
 )
-_NOT_SEEN_BEFORE = (
-    "where it lies, and what became of that memory, is not known: kexecwatchd did not load it, and"
-    " did not run since"
-)
 
 
 def _look(host: Host) -> Look:
@@ -69,10 +65,9 @@ def _look(host: Host) -> Look:
     seen, known = own.seen, own.known
     if seen.map is None:
         raise CannotTell(seen.problem)
-    verdicts = {image: judge(image, seen, known.of(image)) for image in ImageName}
-    if verdicts[ImageName.REBOOT].state is State.UNKNOWN and own.noted.reboot.ram is None:
-        # That no memory went since it was first seen means nothing at first sight.
-        verdicts[ImageName.REBOOT] = Verdict(State.UNKNOWN, _NOT_SEEN_BEFORE)
+    verdicts = {
+        image: own.honest(image, judge(image, seen, known.of(image))) for image in ImageName
+    }
     hot_added = hazards.hot_added(seen)
     offline = seen.blocks.offline & seen.ram
     way = avoid.detour(seen, known.reboot)
