@@ -8,7 +8,7 @@ Times are Unix seconds (wall clock), 0 where there is none; sizes are bytes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -308,3 +308,16 @@ class StatusDocument(Status):
     """What `kexecwatchctl status --json` and `verify --json` print."""
 
     details: Details | None = Field(None, description="the addresses; only for root, by verify")
+
+
+class MonitorLine(_Frozen):
+    """What `kexecwatchctl monitor --json` prints, each on a line of its own."""
+
+    schema_version: int = SCHEMA_VERSION
+    at: float = Field(description="when it was learned")
+    event: Literal["status", "decision", "gone", "back"] = Field(
+        description="status: the images or holds as they are now; decision: what was decided;"
+        " gone, back: the daemon"
+    )
+    status: Status | None = Field(None, description="with status")
+    decision: Decision | None = Field(None, description="with decision")

@@ -27,6 +27,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = {
     "history": report.History,
     "config": report.ConfigReport,
     "mode": report.ModeReport,
+    "monitor": report.MonitorLine,
 }
 """What each file describes; `verify` prints what `status` does."""
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType
@@ -21,6 +21,8 @@ from kexecwatchd.report import SCHEMA_VERSION, Details, History, Status
 # Seconds. A look can wait for a load in flight, which takes seconds, on a slow machine many.
 _ANSWER_TIMEOUT = 10
 _VERIFY_TIMEOUT = 60
+
+_THE_BUS = "org.freedesktop.DBus"
 
 _NOBODY_THERE = frozenset(
     {
@@ -83,6 +85,29 @@ class Client:
     async def history(self) -> History:
         """What was decided in this boot."""
         return read(History, await self._call("GetHistory", _ANSWER_TIMEOUT))
+
+    async def watch(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called whenever the daemon signals something, comes or goes."""
+
+        def on_message(message: Message) -> None:
+            if message.message_type is MessageType.SIGNAL:
+                wake()
+
+        self._bus.add_message_handler(on_message)
+        for rule in (
+            f"type='signal',sender='{names.BUS_NAME}'",
+            f"type='signal',sender='{_THE_BUS}',member='NameOwnerChanged',arg0='{names.BUS_NAME}'",
+        ):
+            await self._bus.call(
+                Message(
+                    destination=_THE_BUS,
+                    path="/org/freedesktop/DBus",
+                    interface=_THE_BUS,
+                    member="AddMatch",
+                    signature="s",
+                    body=[rule],
+                )
+            )
 
     # What changes something. Each may wait for a password, or for a load: there is no limit.
 

@@ -51,6 +51,14 @@ def _block(decision: Decision, width: int, colour: bool) -> list[str]:
     return lines
 
 
+def in_one_line(decision: Decision) -> str:
+    """The decision for a list that grows."""
+    word, _ = _called(decision)
+    about = f"{decision.image} image " if decision.image else ""
+    why = _joined(*(text for label, text in _facts(decision) if label in ("why", "error")))
+    return f"{moment(decision.at)}  {about}{word}{_outcome(decision)}: {plain(why)}"
+
+
 def moment(at: float) -> str:
     """Local date and time, as the journal has it."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -19,6 +19,7 @@ from kexecwatchd.ctl import (
     history,
     hold,
     mode,
+    monitor,
     reload,
     status,
     verify,
@@ -39,6 +40,7 @@ VERBS = {
     "mode": mode,
     "hold": hold,
     "history": history,
+    "monitor": monitor,
     "config": config,
     "exec": exec_verb,
 }

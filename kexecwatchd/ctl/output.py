@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import os
 import shutil
@@ -46,14 +45,19 @@ def terminal(widest: int) -> tuple[int, bool]:
     return min(max(columns, _NARROWEST), widest), colour
 
 
-def write(text: str) -> None:
-    """Print it, whatever the console can show and whoever stops reading."""
+def write(text: str) -> bool:
+    """Print it, whatever the console can show; False where nobody reads any more."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that cannot show a letter is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
-    # A reader that has seen enough (`| head -1`) takes nothing from the exit code.
-    with contextlib.suppress(BrokenPipeError):
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        # A reader that has seen enough (`| head -1`) takes nothing from the exit code. What is left
+        # in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.ctl.checkscreen import explaining
+from kexecwatchd.ctl.remedy import todo_for
 from kexecwatchd.ctl.text import GREEN, RED, YELLOW, counted, listed, painted, plain, wrapped
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import (
@@ -26,6 +27,9 @@ from kexecwatchd.report import (
 from kexecwatchd.sizes import human
 
 _LABEL_WIDTH = 15
+
+_COVERED, _NOT_COVERED = "COVERED", "NOT COVERED"
+_BEING = {"load": "loaded", "unload": "unloaded", "discard": "unloaded"}
 
 VERDICTS = {
     State.CURRENT: "is current",
@@ -69,6 +73,7 @@ def render(status: Status, details: Details | None, *, now: float, width: int, c
             lines += painted(
                 label, f"{label}: {plain(text)}", "  ", width=width, code=code, colour=colour
             )
+    lines += _next(status, now, width, colour)
     lines += _found(status, width, colour)
     addresses = {d.image: d for d in details.images} if details else {}
     for image in status.images:
@@ -87,16 +92,31 @@ def span(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
 
 
-def _answer(status: Status, width: int, colour: bool) -> list[str]:
-    """The first line: COVERED or NOT COVERED, and by which image."""
+def answer(status: Status) -> str:
+    """COVERED or NOT COVERED, and by which image."""
     if status.covered:
-        word, code = "COVERED", GREEN
         said = [_covered_clause(image) for image in status.images]
-    else:
-        word, code = "NOT COVERED", RED
-        said = [_clause(image) for image in status.images if not image.covered]
-    text = f"{word}: {', '.join(said) or 'no image is watched'}"
-    return painted(word, text, "  ", width=width, code=code, colour=colour)
+        return f"{_COVERED}: {', '.join(said)}"
+    said = [_clause(image) for image in status.images if not image.covered]
+    return f"{_NOT_COVERED}: {', '.join(said)}"
+
+
+def _answer(status: Status, width: int, colour: bool) -> list[str]:
+    """The first line."""
+    word, code = (_COVERED, GREEN) if status.covered else (_NOT_COVERED, RED)
+    return painted(word, answer(status), "  ", width=width, code=code, colour=colour)
+
+
+def _next(status: Status, now: float, width: int, colour: bool) -> list[str]:
+    """Who keeps it from being better, and what to do."""
+    lines: list[str] = []
+    for hold in status.holds:
+        why = f" ({plain(hold.why)})" if hold.why else ""
+        text = f"Held by {plain(hold.who)}{why}: nothing is loaded{_since(hold.since, now)}"
+        lines += painted("Held", text, "  ", width=width, code=YELLOW, colour=colour)
+    if todo := todo_for(status):
+        lines += wrapped(f"What to do: {todo}", width, "  ")
+    return lines
 
 
 def _found(status: Status, width: int, colour: bool) -> list[str]:
@@ -148,7 +168,17 @@ def _block(
 
 def _facts(image: ImageStatus, details: ImageDetails | None, now: float) -> Iterator[_Fact]:
     yield _Fact("why", image.reason)
+    if image.in_progress:
+        what = _BEING.get(image.in_progress, image.in_progress)
+        began = _since(image.in_progress_since, now)
+        yield _Fact("now", f"being {what}{began}: a panic meanwhile writes no dump", YELLOW)
     yield _Fact("mode", MODES[image.mode])
+    if image.mode is not image.configured_mode:
+        yield _Fact(
+            "",
+            f"set until the next boot; the configuration says {image.configured_mode}",
+            YELLOW,
+        )
     yield from _drift(image, details)
     if image.proof:
         yield _Fact("judged by", image.proof)
@@ -237,8 +267,11 @@ def _footer(status: Status, now: float, width: int) -> list[str]:
     looked = "Not looked yet"
     if status.looked_at:
         looked = f"Last look {_moment(status.looked_at, now)}"
+    unarmed = ""
+    if status.unarmed_seconds:
+        unarmed = f" Unarmed for {status.unarmed_seconds:.1f} s since boot, by loads and unloads."
     return wrapped(
-        f"{looked}. Linux {plain(status.kernel_release)},"
+        f"{looked}.{unarmed} Linux {plain(status.kernel_release)},"
         f" kexecwatchd {plain(status.daemon_version)}.",
         width,
         "",

@@ -77,16 +77,18 @@ def test_a_load_says_what_was_seen_done_and_how_long_it_took() -> None:
     ]
 
 
+LONG_LINE = (
+    "stale, 512 MiB missing, 1 MiB extra; took 1.88 s; unarmed for 1.50 s; configured files;"
+)
+
+
 def test_a_failure_says_why_and_what_there_is_now() -> None:
     assert screen(FAILED, width=100) == [
         "2026-03-01 01:53:20  crash image LOAD FAILED; it is stale now",
         "  why    512 MiB would be missing from a dump",
         "  error  the kernel has no room (errno 12)",
         "  now    512 MiB would still be missing",
-        (
-            "  seen   stale, 512 MiB missing, 1 MiB extra; took 1.88 s; unarmed for 1.50 s; configured"
-            " files;"
-        ),
+        f"  seen   {LONG_LINE}",
         "         asked by uid 1000",
     ]
 
