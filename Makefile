@@ -33,6 +33,9 @@ DATA := \
 	$(addprefix $(SHARE)/dbus-1/interfaces/,$(INTERFACES)) \
 	$(SHARE)/polkit-1/actions/org.kexecwatch1.policy \
 	$(addprefix $(MONITORINGDIR)/,$(MONITORING)) \
+	$(SHARE)/bash-completion/completions/kexecwatchctl \
+	$(SHARE)/zsh/vendor-completions/_kexecwatchctl \
+	$(addprefix $(SHARE)/kexecwatchd/,$(wildcard schema/*.json)) \
 	$(addprefix $(SHARE)/man/,$(MANUAL))
 LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pydantic \
 	python3-pyudev python3-sdnotify python3-systemd python3-zstandard, as new as in Debian 13
@@ -90,7 +93,9 @@ demo: setup-lab ## see it work: memory comes and goes under a real kernel, which
 	$(VENV)/bin/python -m tests.vm.demo
 
 generated: $(VENV)/.ready ## write anew what is made from the code
-	$(VENV)/bin/python -m tools.manual
+	set -e; for tool in catalog introspection schemas completions manual; do \
+		$(VENV)/bin/python -m tools.$$tool; \
+	done
 
 # On a real machine
 
@@ -110,6 +115,10 @@ install: ## install below DESTDIR (default: this machine)
 	install -D -m 0644 -t $(SHARE)/dbus-1/interfaces $(addprefix dbus/,$(INTERFACES))
 	install -D -m 0644 -t $(SHARE)/polkit-1/actions dbus/org.kexecwatch1.policy
 	install -D -m 0644 -t $(MONITORINGDIR) $(addprefix monitoring/,$(MONITORING))
+	install -D -m 0644 completions/kexecwatchctl.bash \
+		$(SHARE)/bash-completion/completions/kexecwatchctl
+	install -D -m 0644 -t $(SHARE)/zsh/vendor-completions completions/_kexecwatchctl
+	install -D -m 0644 -t $(SHARE)/kexecwatchd/schema $(wildcard schema/*.json)
 	for page in $(MANUAL); do \
 		install -D -m 0644 man/$${page##*/} $(SHARE)/man/$$page || exit 1; \
 	done
@@ -126,7 +135,7 @@ uninstall: ## remove what install put there, but not /etc/kexecwatchd
 	rm -rf $(PACKAGE)
 	rm -f $(PROGRAMS) $(DATA)
 	-rmdir --ignore-fail-on-non-empty $(LIBDIR)/kexecwatchd $(dir $(addprefix $(UNITDIR)/,$(WANTS))) \
-		$(MONITORINGDIR) $(dir $(MONITORINGDIR))
+		$(MONITORINGDIR) $(SHARE)/kexecwatchd/schema $(SHARE)/kexecwatchd
 	@test ! -e $(ETC) || echo '$(ETC) is left for you to remove'
 
 clean: ## remove the build directory and all caches

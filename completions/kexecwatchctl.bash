@@ -15,7 +15,7 @@ _kexecwatchctl() {
     case $verb in
     "")
         options="-h --help --version"
-        arguments=('status verify map check collect reload discard mode hold config exec')
+        arguments=('status verify map check collect reload discard mode hold history monitor config exec')
         ;;
     status)
         options="-h --help --json"
@@ -52,6 +52,14 @@ _kexecwatchctl() {
         options="-h --help --who --why"
         with_value="--who --why"
         arguments=(COMMAND...)
+        ;;
+    history)
+        options="-h --help -n --lines --json"
+        with_value="-n --lines"
+        arguments=('crash reboot')
+        ;;
+    monitor)
+        options="-h --help --json"
         ;;
     config)
         options="-h --help --json --check --config"

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kexecwatchd.checks.registry import CHECKS
+from kexecwatchd.ctl import images
 from kexecwatchd.ctl.main import make_parser
 
 DIRECTORY = Path(__file__).parent.parent / "completions"
 PROGRAM = "kexecwatchctl"
 
+_BY_METAVAR = {"NAME": [check.name for check in CHECKS], "IMAGE": list(images.NAMES)}
 _FILES = ("FILE", "FILE.tar", "DIR")
 _HEAD = f"""\
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -144,7 +146,7 @@ def _choices(action: argparse.Action) -> list[str]:
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     # argparse does not take choices together with "any number, or none".
-    return [check.name for check in CHECKS] if action.metavar == "NAME" else []
+    return _BY_METAVAR.get(str(action.metavar), [])
 
 
 def _many(action: argparse.Action) -> bool:

@@ -46,6 +46,15 @@ FILES = {
     "usr/share/polkit-1/actions/org.kexecwatch1.policy": 0o644,
     "usr/share/kexecwatchd/monitoring/kexecwatchd.grafana.json": 0o644,
     "usr/share/kexecwatchd/monitoring/kexecwatchd.rules.yml": 0o644,
+    "usr/share/bash-completion/completions/kexecwatchctl": 0o644,
+    "usr/share/zsh/vendor-completions/_kexecwatchctl": 0o644,
+    **dict.fromkeys(
+        [
+            f"usr/share/kexecwatchd/{path.relative_to(SOURCE)}"
+            for path in SOURCE.glob("schema/*.json")
+        ],
+        0o644,
+    ),
     "usr/share/man/man1/kexecwatchctl.1": 0o644,
     "usr/share/man/man5/kexecwatchd.toml.5": 0o644,
     "usr/share/man/man5/org.kexecwatch1.5": 0o644,
