@@ -9,6 +9,7 @@ import sys
 
 from kexecwatchd.ctl.client import AnswerError, connected
 from kexecwatchd.ctl.exitcodes import ExitCode
+from kexecwatchd.ctl.progress import waiting
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus
 
@@ -25,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace) -> ExitCode:
     async with connected() as daemon:
-        await daemon.verify()
+        async with waiting("the machine is being looked at:"):
+            await daemon.verify()
         status = await daemon.status()
     image = next(i for i in status.images if i.image is ImageName.REBOOT)
     if "start_obstacle" not in image.model_fields_set:

@@ -13,6 +13,7 @@ from pathlib import Path
 from kexecwatchd.ctl import output, standin
 from kexecwatchd.ctl.client import UnreachableError, connected
 from kexecwatchd.ctl.exitcodes import ExitCode
+from kexecwatchd.ctl.progress import waiting
 
 HELP = "look at the machine afresh; as root, show the address ranges too, even without the daemon"
 
@@ -26,7 +27,8 @@ async def run(args: argparse.Namespace, root: Path = Path("/")) -> ExitCode:
     as_root = os.geteuid() == 0
     try:
         async with connected() as daemon:
-            await daemon.verify()
+            async with waiting("the machine is being looked at:"):
+                await daemon.verify()
             status = await daemon.status()
             details = await daemon.details() if as_root else None
     except UnreachableError as silence:
