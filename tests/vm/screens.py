@@ -144,9 +144,9 @@ def looking_closer(watched: Watched, book: Book) -> None:
     log = "/run/monitor"
     vm = watched.vm
     monitor = vm.spawn(
-        f"exec script -qfec 'stty cols {terminal.COLUMNS}; kexecwatchctl monitor' {log}"
+        f"sleep 600 | exec script -qfec 'stty cols {terminal.COLUMNS}; kexecwatchctl monitor' {log}"
     )
-    vm.run(f"until grep -q current {log}; do sleep 0.2; done")
+    vm.run(f"until grep -q image {log}; do sleep 0.2; done")
     vm.run("kexecwatchctl mode reboot configured")
     vm.run(f"until grep -q configured {log}; do sleep 0.2; done; sleep 2")
     monitor.signal()
