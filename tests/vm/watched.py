@@ -30,6 +30,7 @@ INSTALL = (
     "systemctl daemon-reload",
     "systemctl reload dbus",
     "udevadm control --reload",
+    "journalctl --update-catalog",
     "python3 -m compileall -q /usr/lib/python3/dist-packages/kexecwatchd",
     "kexecwatchctl --version; kexecwatchd --version",
 )

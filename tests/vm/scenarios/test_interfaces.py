@@ -50,7 +50,7 @@ def test_polkit_decides_who_may_change_something(guest: Guest) -> None:
 
         changes = ("Reload s crash", "Discard s crash", "SetMode ss crash off", "Hold ss me idle")
         for change in changes:
-            assert "uthori" in asks(change), change
+            assert "authenticate" in asks(change), change
         assert "enied" in asks("GetDetails")
         vm.put("/etc/polkit-1/rules.d/10-lab.rules", RULE.encode())
         vm.run(
@@ -58,7 +58,7 @@ def test_polkit_decides_who_may_change_something(guest: Guest) -> None:
         )
         assert asks("Reload s crash") == ""
         for refused in ("Reload s reboot", *changes[1:]):
-            assert "uthori" in asks(refused), refused
+            assert "authenticate" in asks(refused), refused
         after = watched.wait_state("crash", "current")
         assert after["load_count"] == before["load_count"] + 1
         assert [(d["action"], d["by"]) for d in history(watched)][-1] == ("load", "uid 65534")
