@@ -42,7 +42,7 @@ LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pyd
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-check setup-lab lint check test demo generated install uninstall clean
+.PHONY: help setup setup-check setup-lab lint check test demo screens generated install uninstall clean
 
 help: ## list the targets
 	@echo 'Targets (each sets up what it needs, and says what it installs):'
@@ -91,6 +91,9 @@ test: check setup-lab ## everything, on real kernels too
 
 demo: setup-lab ## see it work: memory comes and goes under a real kernel, which then panics
 	$(VENV)/bin/python -m tests.vm.demo
+
+screens: setup-lab ## capture the screens of docs/SCREENS.md anew, from a real run
+	$(VENV)/bin/python -m tests.vm.screens
 
 generated: $(VENV)/.ready ## write anew what is made from the code
 	set -e; for tool in catalog introspection schemas completions manual; do \

@@ -28,7 +28,7 @@ _THEME = TerminalTheme(
 )  # fmt: skip
 
 # Without rich's own format, which has a browser fetch a font. The names in braces are rich's.
-_SVG = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+_SVG = """<svg xml:space="preserve" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px;
   line-height: {line_height}px; }}
