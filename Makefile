@@ -5,7 +5,7 @@ BUILD := build
 VENV := $(BUILD)/venv
 VENV13 := $(BUILD)/venv-debian13
 PROMETHEUS := $(BUILD)/prometheus
-VM_WORKERS := 2
+WORKERS := 2
 # dbus-fast 2.44 leaves the sockets of ended connections to the garbage collector.
 OLD_SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
@@ -82,12 +82,12 @@ lint: $(VENV)/.ready ## style and types
 
 check: lint setup-check ## lint, and the tests without virtual machines
 	@echo '== with the newest libraries'
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS)
 	@echo '== with the libraries of Debian 13'
-	$(VENV13)/bin/python -m pytest $(OLD_SOCKETS)
+	$(VENV13)/bin/python -m pytest -n $(WORKERS) $(OLD_SOCKETS)
 
 test: check setup-lab ## everything, on real kernels too
-	$(VENV)/bin/python -m pytest tests/vm $(if $(filter-out 1,$(VM_WORKERS)),-n $(VM_WORKERS) --dist loadfile)
+	$(VENV)/bin/python -m pytest tests/vm $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile)
 
 demo: setup-lab ## see it work: memory comes and goes under a real kernel, which then panics
 	$(VENV)/bin/python -m tests.vm.demo
