@@ -50,7 +50,7 @@ def check(root: Path) -> int:
     if not obstacle:
         _say(f"kexec goes on: the reboot image is {verdict.state}: {verdict.reason}")
         return START
-    mode = config.reboot.mode
+    mode = reconcile.in_force(config, book).reboot.mode
     if mode in (Mode.OFF, Mode.OBSERVE):
         _say(f"kexec goes on, since [reboot] mode is {mode}, although it will fail: {obstacle}")
         return START

@@ -11,7 +11,7 @@ import pytest
 
 from kexecwatchd import gate
 from kexecwatchd.config import Config
-from kexecwatchd.model import State, WhenUnsafe
+from kexecwatchd.model import ImageName, Mode, State, WhenUnsafe
 from tests.fake_kernel import DIMM
 from tests.integration.world import World
 from tests.unit.kernel.trees import populate
@@ -110,6 +110,17 @@ def test_who_only_wants_to_look_is_told_and_obeyed(w: World, said: Said, mode: s
     shown = said()
     assert "kexec goes on" in shown
     assert mode in shown
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.OBSERVE])
+async def test_a_mode_that_somebody_set_until_the_next_boot_counts(
+    w: World, said: Said, mode: Mode
+) -> None:
+    await w.desk.set_mode(ImageName.REBOOT, mode, "uid 0")
+    w.kernel.remove_dimm()
+    assert gate.check(w.kernel.root) == gate.START
+    assert w.kernel.loaded("reboot")
+    assert f"mode is {mode}" in said()
 
 
 def test_nothing_loaded_is_nothing_to_stop(w: World, said: Said) -> None:
