@@ -23,6 +23,7 @@ PERMISSION = checked("problem").model_copy(update={"name": "permission"})
 
 # (changes of the status, changes of the crash image, what the sentence must have)
 CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"daemon_version": ""}, {}, "systemctl start kexecwatchd"),
     ({}, {"in_progress": "load"}, "kexecwatchctl monitor"),
     ({"holds": [HOLD]}, {}, "wait for apt"),
     ({}, {"mode": Mode.OBSERVE}, "kexecwatchctl mode crash follow"),
