@@ -20,6 +20,9 @@ from kexecwatchd.report import Decision, sizes_of
 AFTER_FAILURE = "it is tried again after a pause, because the last try failed"
 IN_TURN = "the load waits for its turn: each one is a time without a crash dump"
 
+# What of those two counts as told: which of them it is changes with each event and each try.
+WAITS = "it is done later"
+
 CUT_SHORT = "kexecwatchd ended in the middle of the load"
 
 
@@ -156,9 +159,9 @@ def news(step: Step, waits: str, record: ImageRecord, *, settled: bool) -> Told 
 
 def told_by(step: Step, waits: str) -> Told:
     """What somebody knows who was told this. Not the reason, whose figures change all the time;
-    nor who holds, which is told of each hold."""
-    why = HELD_OFF if step.held.endswith(HELD_OFF) else step.held or waits
-    return Told(state=step.verdict.state, why=why)
+    nor what it waits for; nor who holds, which is told of each hold."""
+    held = HELD_OFF if step.held.endswith(HELD_OFF) else step.held
+    return Told(state=step.verdict.state, why=held or (WAITS if waits else ""))
 
 
 def so_far(why: str) -> str:

@@ -203,6 +203,18 @@ async def test_a_failure_is_told_once_with_its_error_number(world: Making) -> No
     assert [d.succeeded for d in since_ready(w)] == [False, True]
 
 
+async def test_a_failure_is_told_once_while_events_come(world: Making) -> None:
+    w = await ready(world())
+    w.kernel.errors = [errno.ENOMEM] * 1000
+    w.kernel.add_dimm()
+    for _ in range(20):
+        await w.run(17)
+        w._uevent("memory", "change", "memory3")
+    assert len(w.kernel.calls) > 4
+    [told] = since_ready(w)
+    assert (told.action, told.succeeded) == (Action.LOAD, False)
+
+
 async def test_a_failure_that_somebody_asked_for_is_told_each_time(world: Making) -> None:
     w = await ready(world())
     w.kernel.write("boot/vmlinuz", "")

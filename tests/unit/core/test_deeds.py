@@ -10,7 +10,7 @@ import pytest
 
 from kexecwatchd import deeds
 from kexecwatchd.bookkeeping import Now
-from kexecwatchd.deeds import AFTER_FAILURE, CUT_SHORT, IN_TURN
+from kexecwatchd.deeds import AFTER_FAILURE, CUT_SHORT, IN_TURN, WAITS
 from kexecwatchd.execute import CONFIGURED, LAST_GOOD, Outcome
 from kexecwatchd.ledger import INTERRUPTED, Intent, Told
 from kexecwatchd.model import Action, Drift, Load, State, Step, Unload, Verdict
@@ -130,8 +130,9 @@ NEWS: list[tuple[Step, str, Told | None, bool, Told | None]] = [
     (CURRENT, "", Told(state=State.STALE, why=""), False, Told(state=State.CURRENT, why="")),
     (HELD, "", Told(state=State.STALE, why=""), True, Told(state=State.STALE, why=HELD.held)),
     (STALE, "", None, True, None),
-    (STALE, IN_TURN, None, True, Told(state=State.STALE, why=IN_TURN)),
-    (STALE, IN_TURN, Told(state=State.STALE, why=IN_TURN), True, None),
+    (STALE, IN_TURN, None, True, Told(state=State.STALE, why=WAITS)),
+    (STALE, IN_TURN, Told(state=State.STALE, why=WAITS), True, None),
+    (STALE, AFTER_FAILURE, Told(state=State.STALE, why=WAITS), True, None),
     (STALE, IN_TURN, None, False, None),
 ]
 
