@@ -29,6 +29,7 @@ from kexecwatchd.model import (
     Observation,
     PlacedBy,
     Placement,
+    State,
     Step,
 )
 from kexecwatchd.ranges import RangeSet
@@ -284,8 +285,10 @@ def decided(ledger: Ledger, decision: Decision) -> Ledger:
 
 
 def with_states(ledger: Ledger, steps: tuple[Step, ...], now: Now) -> Ledger:
-    """Note since when each state holds."""
+    """Note since when each state holds. Where all is well, what fails next fails anew."""
     for step in steps:
+        if step.verdict.state is State.CURRENT and step.action is None:
+            ledger = ledger.with_image(step.image, failures=0)
         if ledger.of(step.image).state is not step.verdict.state:
             ledger = ledger.with_image(step.image, state=step.verdict.state, since_wall=now.wall)
     return ledger

@@ -16,7 +16,7 @@ from kexecwatchd.bookkeeping import Now
 from kexecwatchd.config import ImageConfig
 from kexecwatchd.deeds import Deed
 from kexecwatchd.execute import Executor, Outcome
-from kexecwatchd.ledger import Ledger
+from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import Action, ImageName, Load, Observation, Step
 
 Done = tuple[Outcome, Deed | None]
@@ -74,12 +74,12 @@ class Hands:
         if outcome.succeeded:
             self._prune()
         deed = deeds.begin(Action.LOAD, step, load.why, began, by).ended(outcome)
-        return outcome, _worth_telling(deed, record.last_error)
+        return outcome, _worth_telling(deed, record)
 
     async def unload(self, step: Step, why: str, config: ImageConfig, by: str) -> Done:
         """Unload the image. `by`: somebody wants that, and no other in its place."""
         action = Action.DISCARD if by else Action.UNLOAD
-        last_error = self._book.ledger.of(step.image).last_error
+        record = self._book.ledger.of(step.image)
         deed = deeds.begin(action, step, why, self._clock(), by)
         outcome = await asyncio.to_thread(self._executor.unload, step.image)
         if by:
@@ -88,7 +88,7 @@ class Hands:
             )
         else:
             self._book.ledger = self._after_unload(step.image, why, outcome, config)
-        return outcome, _worth_telling(deed.ended(outcome), last_error)
+        return outcome, _worth_telling(deed.ended(outcome), record)
 
     def _after_unload(
         self, image: ImageName, why: str, outcome: Outcome, config: ImageConfig
@@ -104,7 +104,8 @@ class Hands:
         lastgood.prune(self._copies, kept)
 
 
-def _worth_telling(deed: Deed, last_error: str) -> Deed | None:
+def _worth_telling(deed: Deed, before: ImageRecord) -> Deed | None:
+    """None for what failed as the last time, unless all was well in between."""
     decision = deed.decision
-    repeated = not decision.succeeded and not decision.by and decision.error == last_error
-    return None if repeated else deed
+    repeated = before.failures > 0 and decision.error == before.last_error
+    return None if repeated and not decision.succeeded and not decision.by else deed

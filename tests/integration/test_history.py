@@ -215,6 +215,19 @@ async def test_a_failure_is_told_once_while_events_come(world: Making) -> None:
     assert (told.action, told.succeeded) == (Action.LOAD, False)
 
 
+async def test_a_failure_is_told_again_when_all_was_well_in_between(world: Making) -> None:
+    w = await ready(world())
+    w.kernel.busy = 1_000_000  # so that the image that is loaded stays
+    for _ in range(2):
+        w.kernel.add_dimm()
+        await w.run(600)
+        w.kernel.remove_dimm()
+        await w.run(600)
+        assert w.crash().state is State.CURRENT
+    failed = [d for d in since_ready(w) if d.action is Action.LOAD]
+    assert [(d.succeeded, d.errno) for d in failed] == [(False, errno.EBUSY)] * 2
+
+
 async def test_a_failure_that_somebody_asked_for_is_told_each_time(world: Making) -> None:
     w = await ready(world())
     w.kernel.write("boot/vmlinuz", "")
