@@ -125,8 +125,8 @@ class Manager(Published):
     @_answering
     async def Discard(self, image: "s") -> "s":
         """Unload an image, load no other in its place, and answer with its state when that is done.
-        In mode "ensure" it stays away until Reload, or until the mode or the configuration
-        changes. Action org.kexecwatch1.discard."""
+        Refused in every mode but "follow": "ensure" would load another at once. Action
+        org.kexecwatch1.discard."""
         name = _image_name(image)
         by = await self._authorized(Right.DISCARD, image=name.value)
         return (await self._backend.discard(name, by)).state.value
