@@ -56,7 +56,8 @@ class Desk:
         """Unload this image, and leave it at that. Raises Refused, LoadFailed."""
         await self._fresh_look()
         settings = self._engine.config.image(image)
-        obstacle = reconcile.obstacle_to_discard(image, self._engine.seen, settings)
+        record = self._book.ledger.of(image)
+        obstacle = reconcile.obstacle_to_discard(image, self._engine.seen, record, settings)
         if obstacle:
             raise Refused(f"the {image} image is not discarded: {obstacle}")
         outcome = await self._engine.unload(self._engine.step(image), ASKED, by)

@@ -282,9 +282,12 @@ def _better_place(
     return Unload(verdict.reason)
 
 
-def obstacle_to_discard(image: ImageName, seen: Observation, config: ImageConfig) -> str:
+def obstacle_to_discard(
+    image: ImageName, seen: Observation, record: ImageRecord, config: ImageConfig
+) -> str:
     """Why an image is not unloaded although somebody wants that; "" when nothing speaks against
-    it. A hold is no reason: what was held off is loading."""
+    it. A hold is no reason: what was held off is loading. One that is about to be loaded is
+    discarded too; to the kernel, unloading none is no error."""
     if config.mode is Mode.ENSURE:
         return (
             "its mode is ensure, and another would be loaded at once; first say kexecwatchctl mode"
@@ -294,7 +297,7 @@ def obstacle_to_discard(image: ImageName, seen: Observation, config: ImageConfig
         return f"its mode is {config.mode}, which touches nothing"
     if seen.loaded(image) is None:
         return seen.problem or "this kernel has no kexec support"
-    if not seen.loaded(image):
+    if not seen.loaded(image) and not record.owed:
         return "none is loaded"
     return _not_permitted(image, seen)
 

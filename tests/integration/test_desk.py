@@ -76,6 +76,20 @@ async def test_what_is_owed_is_discarded_too(world: Making) -> None:
     assert not w.kernel.loads("crash")
 
 
+async def test_one_whose_load_failed_is_discarded_before_it_is_tried_again(world: Making) -> None:
+    w = await following(world())
+    await w.run(600)
+    w.kernel.errors = [errno.ENOMEM] * 2  # the configured files, and the last good ones
+    w.kernel.add_dimm()
+    await w.run(3)
+    assert (w.crash().state, w.crash().loaded) == (State.FAILED, False)
+    status = await w.desk.discard(CRASH, BY)
+    assert (status.state, status.next_step) == (State.ABSENT, "")
+    w.kernel.calls.clear()
+    await w.run(7200)
+    assert not w.kernel.loads("crash")
+
+
 @pytest.mark.parametrize(
     ("mode", "words"),
     [("ensure", "kexecwatchctl mode crash follow"), ("observe", "observe"), ("off", "off")],

@@ -720,6 +720,11 @@ DISCARDS: list[tuple[str, Observation, str]] = [
 
 @pytest.mark.parametrize(("mode", "look", "why"), DISCARDS)
 def test_what_forbids_to_discard_an_image(mode: str, look: Observation, why: str) -> None:
-    found = obstacle_to_discard(REBOOT, look, configured(reboot=mode).reboot)
+    found = obstacle_to_discard(REBOOT, look, ours(), configured(reboot=mode).reboot)
     assert why in found
     assert bool(found) == bool(why)
+
+
+def test_one_that_is_about_to_be_loaded_may_be_discarded() -> None:
+    settings = configured(reboot="follow").reboot
+    assert not obstacle_to_discard(REBOOT, seen(reboot=False), ours(owed="it failed"), settings)
