@@ -115,7 +115,7 @@ def _next(status: Status, now: float, width: int, colour: bool) -> list[str]:
         text = f"Held by {plain(hold.who)}{why}: nothing is loaded{_since(hold.since, now)}"
         lines += painted("Held", text, "  ", width=width, code=YELLOW, colour=colour)
     if todo := todo_for(status):
-        lines += wrapped(f"What to do: {todo}", width, "  ")
+        lines += wrapped(f"What to do: {plain(todo)}", width, "  ")
     return lines
 
 
@@ -270,12 +270,9 @@ def _footer(status: Status, now: float, width: int) -> list[str]:
     unarmed = ""
     if status.unarmed_seconds:
         unarmed = f" Unarmed for {status.unarmed_seconds:.1f} s since boot, by loads and unloads."
-    return wrapped(
-        f"{looked}.{unarmed} Linux {plain(status.kernel_release)},"
-        f" kexecwatchd {plain(status.daemon_version)}.",
-        width,
-        "",
-    )
+    # None where kexecwatchctl has looked itself.
+    daemon = f", kexecwatchd {plain(status.daemon_version)}" if status.daemon_version else ""
+    return wrapped(f"{looked}.{unarmed} Linux {plain(status.kernel_release)}{daemon}.", width, "")
 
 
 def _state_code(image: ImageStatus) -> str:
