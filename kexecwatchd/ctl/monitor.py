@@ -42,7 +42,12 @@ async def run(args: argparse.Namespace) -> ExitCode:
         try:
             while not any(end.done() for end in ends):
                 woken.clear()
-                for line in await _lines(daemon, news):
+                asking = asyncio.ensure_future(_lines(daemon, news))
+                await asyncio.wait([*ends, asking], return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done():  # whoever wants to end does not wait for a daemon that hangs
+                    asking.cancel()
+                    break
+                for line in asking.result():
                     if not output.write(line.model_dump_json() if args.json else text_of(line)):
                         return ExitCode.CURRENT
                 await _any_of(*ends, woken.wait())

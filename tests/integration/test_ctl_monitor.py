@@ -13,7 +13,10 @@ import sys
 from collections.abc import AsyncGenerator
 
 import pytest
+from dbus_fast import BusType, Message
+from dbus_fast.aio import MessageBus
 
+from kexecwatchd.bus import names
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.report import History, MonitorLine
 from tests.integration.harness import (
@@ -99,3 +102,27 @@ async def test_a_lost_bus_is_said(system_bus: PrivateBus) -> None:
             assert await process.wait() == ExitCode.UNREACHABLE
         assert process.stderr is not None
         assert b"bus is gone" in await process.stderr.read()
+
+
+@pytest.mark.usefixtures("open_bus")
+async def test_nobody_waits_for_a_daemon_that_hangs() -> None:
+    """It has the name, and answers nothing; whoever interrupts is not kept until it is given up."""
+    mute = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    await mute.request_name(names.BUS_NAME)
+    asked = asyncio.Event()
+
+    def swallow(message: Message) -> bool:
+        if message.member == "GetStatus":
+            asked.set()
+        return True
+
+    mute.add_message_handler(swallow)
+    async with monitoring() as process:
+        async with asyncio.timeout(60):
+            await asked.wait()
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == ExitCode.CURRENT
+        assert process.stdout is not None
+        assert await process.stdout.read() == b"", "it was not given up, which would be said"
+    mute.disconnect()
+    await mute.wait_for_disconnect()  # type: ignore[no-untyped-call]
