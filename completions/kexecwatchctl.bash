@@ -6,12 +6,9 @@ _kexecwatchctl() {
     local verb= options= with_file= with_value= count=0 i
     local -a arguments=()
     for ((i = 1; i < COMP_CWORD; i++)); do
-        if [[ -z $verb ]]; then
-            [[ ${COMP_WORDS[i]} == -* ]] || verb=${COMP_WORDS[i]}
-        elif [[ ${COMP_WORDS[i]} != -* ]]; then
-            count=$((count + 1))
-        fi
+        [[ ${COMP_WORDS[i]} == -* ]] || break
     done
+    ((i == COMP_CWORD)) || verb=${COMP_WORDS[i]}
     case $verb in
     "")
         options="-h --help --version"
@@ -69,6 +66,11 @@ _kexecwatchctl() {
         options="-h --help --dry-run"
         ;;
     esac
+    # The arguments before this one; the value of an option is none.
+    for ((i += 1; i < COMP_CWORD; i++)); do
+        [[ " $with_file $with_value " == *" ${COMP_WORDS[i-1]} "* ]] && continue
+        [[ ${COMP_WORDS[i]} == -* ]] || count=$((count + 1))
+    done
     # An argument that may stand several times is the last one, and ends in "...".
     local last=$((${#arguments[@]} - 1))
     if ((last >= 0 && count > last)) && [[ ${arguments[last]} == *... ]]; then

@@ -30,6 +30,9 @@ TYPED = [
     ("reload crash re", {"reboot"}),
     ("mode crash ", MODES),
     ("map --svg pic", {"picture.svg"}),
+    ("history -n 5 ", {"crash", "reboot"}),
+    ("history -n ", set()),
+    ("mode --json crash en", {"ensure"}),
     ("collect pic", {"picture.svg"}),
     ("config --config pic", {"picture.svg"}),
 ]
