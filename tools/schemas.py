@@ -43,6 +43,7 @@ def schemas() -> dict[str, str]:
 def _schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
     version = report.SCHEMA_VERSION
     schema = _open(model.model_json_schema(mode="serialization"))
+    schema["required"] = ["schema_version", *schema.get("required", [])]
     schema["properties"]["schema_version"] = {"const": version, "title": "Schema Version"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

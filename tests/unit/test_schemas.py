@@ -48,6 +48,8 @@ def test_documents_are_as_described_and_may_have_more(name: str, document: dict[
     check.validate({**document, "added_later": 1})
     with pytest.raises(jsonschema.ValidationError):
         check.validate({**document, "schema_version": 2})
+    with pytest.raises(jsonschema.ValidationError, match="schema_version"):
+        check.validate({key: value for key, value in document.items() if key != "schema_version"})
 
 
 def test_a_wrong_value_is_none_of_it() -> None:
