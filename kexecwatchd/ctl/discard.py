@@ -9,7 +9,7 @@ from kexecwatchd.ctl import images, output
 from kexecwatchd.ctl.client import connected
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.progress import waiting
-from kexecwatchd.model import ImageName, Mode
+from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus
 
 HELP = "unload an image, and load none in its place until reload says so"
@@ -39,7 +39,7 @@ async def run(args: argparse.Namespace) -> ExitCode:
 def _afterwards(image: ImageStatus) -> str:
     if image.loaded:
         return f"A {image.image} image is loaded again. {images.sentence(image)}"
-    text = f"No {image.image} image is loaded: {_WITHOUT[image.image]}."
-    if image.mode is Mode.ENSURE:
-        text += f"\n  load it again:  kexecwatchctl reload {image.image}"
-    return text
+    return (
+        f"No {image.image} image is loaded: {_WITHOUT[image.image]}.\n"
+        f"  load it again:  kexecwatchctl reload {image.image}"
+    )
