@@ -15,6 +15,7 @@ from dbus_fast.aio import MessageBus
 from pydantic import BaseModel, ValidationError
 
 from kexecwatchd.bus import names
+from kexecwatchd.ctl.text import plain
 from kexecwatchd.model import ImageName, Mode, State
 from kexecwatchd.report import SCHEMA_VERSION, Details, History, Status
 
@@ -179,7 +180,7 @@ class Client:
                 f"kexecwatchd is not running: nobody has the name {names.BUS_NAME} on the system"
                 f" bus{_HOW_TO_START}"
             )
-        text = reply.body[0] if reply.body else "no text"
+        text = plain(str(reply.body[0])) if reply.body else "no text"
         if reply.error_name in _RIGHTS:
             raise RefusedError(f"{text}\n  as root:  sudo kexecwatchctl ...")
         if reply.error_name in _EXPECTED:

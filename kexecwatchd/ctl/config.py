@@ -73,7 +73,16 @@ def look(sources: Sources, daemon: Status | None, *, check: bool) -> ConfigRepor
     except ConfigError as error:
         problems = list(error.problems)
     notes = list(_notes(sources, daemon)) if daemon else []
-    return ConfigReport(settings=settings, problems=problems, notes=notes)
+    return ConfigReport(
+        settings=settings,
+        problems=[_sendable(problem) for problem in problems],
+        notes=[_sendable(note) for note in notes],
+    )
+
+
+def _sendable(text: str) -> str:
+    """The same without what UTF-8 cannot say: file names may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def render(report: ConfigReport) -> str:
@@ -100,7 +109,7 @@ def _written(setting: Setting) -> str:
 def _settings(loaded: Config) -> Iterator[Setting]:
     for table, keys in loaded.model_dump(mode="json").items():
         for key, value in keys.items():
-            file = str(loaded.origin(table, key) or "")
+            file = _sendable(str(loaded.origin(table, key) or ""))
             yield Setting(table=table, key=key, value=value, file=file)
 
 

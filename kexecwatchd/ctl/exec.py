@@ -7,9 +7,11 @@ import argparse
 import asyncio
 import sys
 
+from kexecwatchd.ctl import output
 from kexecwatchd.ctl.client import AnswerError, connected
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.progress import waiting
+from kexecwatchd.ctl.text import plain
 from kexecwatchd.model import ImageName
 from kexecwatchd.report import ImageStatus
 
@@ -38,20 +40,19 @@ async def run(args: argparse.Namespace) -> ExitCode:
     if image.start_obstacle:
         print(f"kexecwatchctl: {_refusal(image)}", file=sys.stderr)
         return ExitCode.NOT_CURRENT
-    print(f"The reboot image is {image.state}: {image.reason}.")
+    output.write(f"The reboot image is {image.state}: {plain(image.reason)}.")
     command = " ".join(COMMAND)
     if args.dry_run:
-        print(f"It would be started now: {command}")
+        output.write(f"It would be started now: {command}")
         return ExitCode.CURRENT
-    print(f"Starting it: {command}", flush=True)
+    output.write(f"Starting it: {command}")
     return await _start()
 
 
 def _refusal(image: ImageStatus) -> str:
-    why = image.start_obstacle
-    lines = [f"the reboot image is not started: {why}"]
+    lines = [f"the reboot image is not started: {plain(image.start_obstacle)}"]
     if image.next_step:
-        lines.append(f"  what kexecwatchd does next:   {image.next_step}")
+        lines.append(f"  what kexecwatchd does next:   {plain(image.next_step)}")
     lines += [
         "  what it knows of the image:   kexecwatchctl status",
         # Plain `systemctl reboot` would start the image that is loaded (seen with systemd 257).

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from kexecwatchd import __version__
 from kexecwatchd.ctl import (
@@ -20,6 +23,7 @@ from kexecwatchd.ctl import (
     hold,
     mode,
     monitor,
+    output,
     reload,
     status,
     verify,
@@ -48,9 +52,11 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run kexecwatchctl with `argv` (default: the command line) and return its exit code."""
+    _open_missing_streams()
     try:
         args = make_parser().parse_args(argv)
     except SystemExit as done:  # --help, --version, or a usage error that argparse has explained
+        output.settle()
         return ExitCode.CURRENT if not done.code else ExitCode.USAGE
     try:
         code: int = asyncio.run(VERBS[args.verb].run(args))
@@ -63,8 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+def _open_missing_streams() -> None:
+    """Whoever was started with closed streams (`>&-`) reads nothing, and writes nowhere."""
+    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # As from Python 3.12 on: whoever reads the help no further gets no traceback.
+        with contextlib.suppress(OSError):
+            super()._print_message(message, file)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kexecwatchctl",
         description="Are the loaded crash and reboot images right for this machine's memory?",
         epilog=_exit_codes(),

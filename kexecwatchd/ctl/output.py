@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 from kexecwatchd.ctl.client import AnswerError
 from kexecwatchd.ctl.exitcodes import ExitCode
@@ -46,18 +47,37 @@ def terminal(widest: int) -> tuple[int, bool]:
 
 
 def write(text: str) -> bool:
-    """Print it, whatever the console can show; False where nobody reads any more."""
+    """Print it, whatever the console can show; False where nobody reads any more.
+
+    Raises AnswerError where it cannot be written.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that cannot show a letter is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # A reader that has seen enough (`| head -1`) takes nothing from the exit code. What is left
-        # in the buffer would be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that has seen enough (`| head -1`) takes nothing from the exit code.
+        _give_up(sys.stdout)
         return False
+    except OSError as error:
+        _give_up(sys.stdout)
+        raise AnswerError(f"the result cannot be written: {error.strerror}") from error
     return True
+
+
+def settle() -> None:
+    """Have nothing left to be written at exit, where an error would be a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _give_up(stream)
+
+
+def _give_up(stream: TextIO) -> None:
+    # What is left in the buffer would be tried again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def replace_file(path: Path, content: bytes) -> None:

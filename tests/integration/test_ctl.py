@@ -21,6 +21,7 @@ from kexecwatchd.ctl import client as ctl_client
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.main import main
 from kexecwatchd.report import ConfigReport, Details, Status
+from kexecwatchd.requests import LoadFailed
 from tests.integration.harness import (
     MISSING,
     NOBODY,
@@ -329,3 +330,48 @@ async def test_config_needs_no_daemon() -> None:
     assert ran.code in (ExitCode.CURRENT, ExitCode.ERROR)
     assert ConfigReport.model_validate_json(ran.out).notes == []
     assert ran.err == ""
+
+
+CTL = [sys.executable, "-m", "kexecwatchd.ctl"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--help | true", ExitCode.CURRENT),
+        ("nosuch 2>&1 | true", ExitCode.USAGE),
+        ("config --config packaging/kexecwatchd.toml >/dev/full", ExitCode.ERROR),
+        ("status <&- >&- 2>&-", ExitCode.UNREACHABLE),
+        ("reload crash <&-", ExitCode.UNREACHABLE),
+    ],
+)
+@pytest.mark.usefixtures("absent_bus")
+async def test_streams_that_fail_are_no_traceback(line: str, code: ExitCode) -> None:
+    shell = f'set -o pipefail; "$@" {line}'
+    ran = await asyncio.create_subprocess_exec(
+        *("bash", "-c", shell, "bash", *CTL),
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await ran.communicate()
+    assert ran.returncode == code, err
+    assert b"Traceback" not in out + err
+    assert b"Exception ignored" not in out + err
+
+
+@pytest.mark.usefixtures("system_bus")
+async def test_what_the_daemon_says_does_not_steer_the_terminal(backend: FakeBackend) -> None:
+    backend.trouble = LoadFailed("\x1b[31mred\x1b]0;title\x07")
+    async with serving(backend):
+        ran = await ctl("reload", "crash")
+    assert ran.code == ExitCode.ERROR
+    assert "red" in ran.err
+    assert "\x1b" not in ran.out + ran.err
+
+
+def test_file_names_may_be_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.toml")
+    assert main(["config", "--json", "--config", missing]) == ExitCode.ERROR
+    assert "udcff.toml" in json.loads(capsys.readouterr().out)["problems"][0]
