@@ -12,7 +12,7 @@ _kexecwatchctl() {
     case $verb in
     "")
         options="-h --help --version"
-        arguments=('status verify map check collect reload discard mode hold history monitor config exec')
+        arguments=('status verify map check collect reload discard mode hold history monitor config exec takeover')
         ;;
     status)
         options="-h --help --json"
@@ -64,6 +64,9 @@ _kexecwatchctl() {
         ;;
     exec)
         options="-h --help --dry-run"
+        ;;
+    takeover)
+        options="-h --help --revert"
         ;;
     esac
     # The arguments before this one; the value of an option is none.

@@ -290,7 +290,7 @@ class Observation:
     None where that cannot be told (`forecast_problem`). `cma`: there is CMA memory, which newer
     kernels try first unless they are told not to. `logs_placement`: as far as is known this kernel
     has KEXEC_FILE_DEBUG. `tools_obstacle`: why kexec-tools cannot load,
-    "" = it can.
+    "" = it can. `switched_off`: other tools' udev rules that takeover.py switched off.
     """
 
     map: MemoryMap | None
@@ -314,6 +314,7 @@ class Observation:
     cma: bool = False
     logs_placement: bool = True
     tools_obstacle: str = ""
+    switched_off: tuple[str, ...] = ()
 
     @property
     def ram(self) -> RangeSet:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from kexecwatchd import bootmemory
+from kexecwatchd import bootmemory, takeover
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.kernel import (
     acpi_memory,
@@ -43,6 +43,7 @@ from kexecwatchd.model import (
 )
 from kexecwatchd.outlook import Outlook
 from kexecwatchd.ranges import RangeSet
+from kexecwatchd.takeover import TakeoverError
 
 # How much of the crash region's end identifies the image: x86 places purgatory (with the digests
 # of all segments) and the command line there, arm64 the device tree with its random seeds.
@@ -121,6 +122,7 @@ class Observer:
             cma=cma and not ledger.refused_flags & (KEXEC_FILE_DEBUG | KEXEC_FILE_NO_CMA),
             logs_placement=not ledger.refused_flags & KEXEC_FILE_DEBUG,
             tools_obstacle=kexec_tools.obstacle(self._root),
+            switched_off=self._switched_off(),
         )
         if memory is not None and reboot_files is not None:
             seen = self._outlook.add(seen, memory, reboot_files)
@@ -171,6 +173,12 @@ class Observer:
             return iomem.read_memory_map(self._root), ""
         except (OSError, ValueError) as error:
             return None, f"the memory map cannot be read: {without_addresses(str(error))}"
+
+    def _switched_off(self) -> tuple[str, ...]:
+        try:
+            return tuple(takeover.switched_off(self._root))
+        except TakeoverError:
+            return ()  # told to whoever takes over, or reverts that
 
     def _with_header(
         self, seen: Observation, memory: MemoryMap, state: KexecState, hint: int | None

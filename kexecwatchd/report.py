@@ -205,6 +205,9 @@ class Status(_Frozen):
     )
     holds: list[Hold] = Field([], description="who keeps the daemon from loading, and why")
     images: list[ImageStatus]
+    switched_off: list[str] = Field(
+        [], description="another tool's udev rules that kexecwatchctl takeover switched off"
+    )
     checks: list[CheckResult] = Field(
         [], description="what the daemon itself asks of kexecwatchctl check, as last answered"
     )

@@ -91,6 +91,7 @@ def status(known: Known) -> Status:
         unarmed_seconds=round(known.ledger.unarmed_seconds, 6),
         holds=[record.hold for record in known.ledger.holds],
         images=[_image(known, step) for step in known.steps],
+        switched_off=list(known.seen.switched_off),
         checks=list(known.checks),
     )
 

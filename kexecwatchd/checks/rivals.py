@@ -85,10 +85,15 @@ def _is_kdump(unit: str) -> bool:
     return ("kdump" in unit or "kexec" in unit) and _OURS not in unit
 
 
+def in_force(host: Host) -> list[Rival]:
+    """Those of the machine. Raises OSError."""
+    return rivals(udevrules.read(host.root))
+
+
 def look(host: Host) -> Finding:
     if not any(host.path(directory).is_dir() for directory in udevrules.DIRECTORIES):
         raise CannotTell("there is no directory of udev rules")
-    found = rivals(udevrules.read(host.root))
+    found = in_force(host)
     tended = daemon.tends(host, ImageName.CRASH)
     if not found:
         return Finding(
@@ -112,7 +117,7 @@ def look(host: Host) -> Finding:
 
 def working(host: Host) -> list[Rival]:
     """Those that nothing known keeps from loading. Raises CannotTell, OSError."""
-    found = rivals(udevrules.read(host.root))
+    found = in_force(host)
     return _able(found, _denied(host, found))
 
 
@@ -147,7 +152,7 @@ def _both(working: list[Rival], facts: dict[str, Fact]) -> Finding:
         "Both answer the same events, so an image is loaded twice or more, and a panic while any"
         " load runs writes no dump. The other tool unloads first, for each block of memory, and"
         " puts its own command line in place of the one in kexecwatchd.toml.",
-        _mask(working),
+        "Switch the other rule off: kexecwatchctl takeover.",
         facts,
     )
 
@@ -172,7 +177,8 @@ def _broken(
         )
     why += " The same command from a shell works, since it does not run in that service."
     remedy = (
-        f"{daemon.TEND_CRASH} Then {_mask(blocked)} Or permit it to what udev runs:"
+        f"{daemon.TEND_CRASH} Then switch the other rule off: kexecwatchctl takeover."
+        " Or permit it to what udev runs:"
         f" systemctl edit {_UDEVD}, with the lines [Service] and SystemCallFilter=@reboot, then"
         f" systemctl restart {_UDEVD}."
     )
@@ -199,13 +205,6 @@ def _broken(
 def names(of: Sequence[Rival]) -> str:
     """Their tools, in words."""
     return " and ".join(rival.tool for rival in of)
-
-
-def _mask(of: list[Rival]) -> str:
-    links = "; ".join(
-        f"ln -s /dev/null /etc/udev/rules.d/{rival.path.rpartition('/')[2]}" for rival in of
-    )
-    return f"switch the other rule off: {links}; udevadm control --reload."
 
 
 CHECK = Check(

@@ -26,6 +26,7 @@ from kexecwatchd.ctl import (
     output,
     reload,
     status,
+    takeover,
     verify,
 )
 from kexecwatchd.ctl import exec as exec_verb
@@ -47,6 +48,7 @@ VERBS = {
     "monitor": monitor,
     "config": config,
     "exec": exec_verb,
+    "takeover": takeover,
 }
 
 

@@ -272,7 +272,12 @@ def _footer(status: Status, now: float, width: int) -> list[str]:
         unarmed = f" Unarmed for {status.unarmed_seconds:.1f} s since boot, by loads and unloads."
     # None where kexecwatchctl has looked itself.
     daemon = f", kexecwatchd {plain(status.daemon_version)}" if status.daemon_version else ""
-    return wrapped(f"{looked}.{unarmed} Linux {plain(status.kernel_release)}{daemon}.", width, "")
+    lines = wrapped(f"{looked}.{unarmed} Linux {plain(status.kernel_release)}{daemon}.", width, "")
+    if status.switched_off:
+        rules = ", ".join(status.switched_off)
+        undo = "undo: kexecwatchctl takeover --revert"
+        lines += wrapped(f"Switched off by takeover: {plain(rules)} ({undo}).", width, "")
+    return lines
 
 
 def _state_code(image: ImageStatus) -> str:

@@ -110,6 +110,7 @@ def test_the_signatures_that_others_rely_on() -> None:
         "ConfiguredAt": "t",
         "UnarmedSeconds": "d",
         "Holds": "aa{sv}",
+        "SwitchedOff": "as",
         "Covered": "b",
         "CheckProblems": "as",
         "CheckWarnings": "as",

@@ -336,3 +336,11 @@ def test_what_the_checks_found_stands_below_the_answer_the_worst_first() -> None
 def test_checks_that_found_nothing_are_no_lines() -> None:
     checks = found("ok", "cannot tell", "not applicable")
     assert screen(status(image(), checks=checks)) == screen(status(image()))
+
+
+def test_a_rule_that_was_switched_off_is_named_with_the_way_back() -> None:
+    both = image(), image(ImageName.REBOOT)
+    shown = " ".join(screen(status(*both, switched_off=["50-kdump-tools.rules"])).split())
+    assert "Switched off by takeover: 50-kdump-tools.rules" in shown
+    assert "kexecwatchctl takeover --revert" in shown
+    assert "takeover" not in screen(status(*both))
