@@ -42,7 +42,8 @@ LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pyd
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-check setup-lab lint check test demo screens generated install uninstall clean
+.PHONY: help setup setup-check setup-lab lint check test demo screens generated deb install \
+	uninstall clean
 
 help: ## list the targets
 	@echo 'Targets (each sets up what it needs, and says what it installs):'
@@ -52,7 +53,7 @@ help: ## list the targets
 
 setup: setup-check setup-lab ## install what check, test and demo need
 
-setup-check: $(BUILD)/.packages-check $(VENV)/.ready $(VENV13)/.ready $(PROMETHEUS)/.ready
+setup-check: $(BUILD)/.packages-check $(BUILD)/.packages-deb $(VENV)/.ready $(VENV13)/.ready $(PROMETHEUS)/.ready
 
 setup-lab: setup-check $(BUILD)/.packages-lab
 
@@ -101,6 +102,9 @@ generated: $(VENV)/.ready ## write anew what is made from the code
 	done
 
 # On a real machine
+
+deb: $(BUILD)/.packages-deb ## build the Debian package, into dist/
+	@$(SYSTEM_PYTHON) tools/package.py deb
 
 install: ## install below DESTDIR (default: this machine)
 	find kexecwatchd -name '*.py' -exec install -D -m 0644 {} $(dir $(PACKAGE)){} ';'

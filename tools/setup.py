@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-PACKAGES = {
+PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "check": {
         "a virtual environment": ("python3-venv",),
         "building systemd-python": (
@@ -33,6 +33,10 @@ PACKAGES = {
         "checking the unit file": ("systemd",),
         "checking the manual pages": ("mandoc",),
         "completion in zsh": ("zsh",),
+        "judging the Debian package": ("lintian",),
+    },
+    "deb": {
+        "building the Debian package": ("debhelper", "dh-python", "dpkg-dev"),
     },
     "lab": {
         "virtual machines": ("qemu-system-x86", "qemu-utils"),
@@ -84,7 +88,7 @@ def install_packages(stage: str) -> None:
     missing = sorted(wanted.keys() - installed(list(wanted)))
     if not missing:
         return
-    say(f"make {stage if stage == 'check' else 'test'} needs Debian packages that are missing:")
+    say(f"make {'test' if stage == 'lab' else stage} needs Debian packages that are missing:")
     for package in missing:
         say(f"  {package:24} for {wanted[package]}")
     as_root = [] if os.geteuid() == 0 else ["sudo"]
