@@ -42,7 +42,7 @@ LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pyd
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-check setup-lab lint check test demo screens generated deb install \
+.PHONY: help setup setup-check setup-lab lint check test demo screens generated deb rpm install \
 	uninstall clean
 
 help: ## list the targets
@@ -53,7 +53,8 @@ help: ## list the targets
 
 setup: setup-check setup-lab ## install what check, test and demo need
 
-setup-check: $(BUILD)/.packages-check $(BUILD)/.packages-deb $(VENV)/.ready $(VENV13)/.ready $(PROMETHEUS)/.ready
+setup-check: $(BUILD)/.packages-check $(BUILD)/.packages-deb $(BUILD)/.packages-rpm \
+	$(VENV)/.ready $(VENV13)/.ready $(PROMETHEUS)/.ready
 
 setup-lab: setup-check $(BUILD)/.packages-lab
 
@@ -105,6 +106,10 @@ generated: $(VENV)/.ready ## write anew what is made from the code
 
 deb: $(BUILD)/.packages-deb ## build the Debian package, into dist/
 	@$(SYSTEM_PYTHON) tools/package.py deb
+
+# Set up on Debian only; where RPMs come from, rpmbuild is there.
+rpm: $(if $(shell command -v rpmbuild),,$(BUILD)/.packages-rpm) ## build the RPM, into dist/
+	@$(SYSTEM_PYTHON) tools/package.py rpm
 
 install: ## install below DESTDIR (default: this machine)
 	find kexecwatchd -name '*.py' -exec install -D -m 0644 {} $(dir $(PACKAGE)){} ';'

@@ -38,6 +38,9 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "deb": {
         "building the Debian package": ("debhelper", "dh-python", "dpkg-dev"),
     },
+    "rpm": {
+        "building the RPM": ("rpm",),
+    },
     "lab": {
         "virtual machines": ("qemu-system-x86", "qemu-utils"),
         "the guests' disks": (
