@@ -42,8 +42,8 @@ LIBRARIES := python3-dbus-fast python3-lz4 python3-prometheus-client python3-pyd
 ETC := $(DESTDIR)/etc/kexecwatchd
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-check setup-lab lint check test demo screens generated deb rpm install \
-	uninstall clean
+.PHONY: help setup setup-check setup-lab lint check test demo screens generated deb rpm wheel \
+	install uninstall clean
 
 help: ## list the targets
 	@echo 'Targets (each sets up what it needs, and says what it installs):'
@@ -110,6 +110,9 @@ deb: $(BUILD)/.packages-deb ## build the Debian package, into dist/
 # Set up on Debian only; where RPMs come from, rpmbuild is there.
 rpm: $(if $(shell command -v rpmbuild),,$(BUILD)/.packages-rpm) ## build the RPM, into dist/
 	@$(SYSTEM_PYTHON) tools/package.py rpm
+
+wheel: $(VENV)/.ready ## build dist/*.whl, for pip (README: Without a package)
+	$(VENV)/bin/python -m hatchling build -t wheel -d dist
 
 install: ## install below DESTDIR (default: this machine)
 	find kexecwatchd -name '*.py' -exec install -D -m 0644 {} $(dir $(PACKAGE)){} ';'
