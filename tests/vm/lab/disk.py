@@ -25,8 +25,8 @@ _AGENT_UNIT = "lab-agent.service"
 def build(cache: Cache, kernels: Sequence[tuple[Kernel, Path]]) -> Path:
     """Return the path of the raw ext4 image that holds `kernels`, pairs of kernel and initramfs."""
     root = base.build(cache)
-    inputs: list[Input] = [Path(__file__), root.parent.name, *sorted(_guest_files())]
-    inputs += [str(p.name) for p in sorted(_guest_files())]
+    inputs: list[Input] = [Path(__file__), root.parent.name, *sorted(guest_files())]
+    inputs += [str(p.name) for p in sorted(guest_files())]
     for kernel, initramfs in kernels:
         inputs += [kernel.directory.name, initramfs.parent.name]
 
@@ -38,7 +38,7 @@ def build(cache: Cache, kernels: Sequence[tuple[Kernel, Path]]) -> Path:
             host.run(["tar", "-C", tree, "--numeric-owner", "--xattrs", "-xpf", root])
             for kernel, initramfs in kernels:
                 _install_kernel(tree, kernel, initramfs)
-            _install_lab(tree)
+            install_lab(tree)
             # A raw image: sparse on the host, and a plain backing file for everything after it.
             # No journal: the disk is only ever written through throw-away overlays.
             options = ["-q", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1"]
@@ -47,7 +47,8 @@ def build(cache: Cache, kernels: Sequence[tuple[Kernel, Path]]) -> Path:
     return cache.artefact("disk", inputs, assemble) / "disk.img"
 
 
-def _guest_files() -> list[Path]:
+def guest_files() -> list[Path]:
+    """The agent and the tools for guests."""
     return [p for p in GUEST.iterdir() if p.is_file()]
 
 
@@ -64,10 +65,11 @@ def _install_kernel(tree: Path, kernel: Kernel, initramfs: Path) -> None:
     host.run(["chroot", tree, "depmod", kernel.release])
 
 
-def _install_lab(tree: Path) -> None:
+def install_lab(tree: Path) -> None:
+    """Put them into the root file system at `tree`, the agent's unit enabled."""
     lab = tree / "lab"
     lab.mkdir()
-    for file in _guest_files():
+    for file in guest_files():
         shutil.copy(file, lab)
     units = tree / "etc/systemd/system"
     shutil.move(lab / _AGENT_UNIT, units)

@@ -19,6 +19,8 @@ PROGRAMS = {
     "qemu-img": "qemu-utils",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "chroot": "coreutils",
     "tar": "tar",
     "zstd": "zstd",

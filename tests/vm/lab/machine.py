@@ -42,6 +42,7 @@ class Machine:
         self, spec: Spec, disk: Path, payload: Path, directory: Path, incoming: bool = False
     ) -> None:
         self.spec = spec
+        self.disk = disk
         self.directory = directory
         self._process_ids = itertools.count(1)
         self._closed = False
@@ -176,8 +177,12 @@ class Machine:
 
         Raises MachineDied when no crash image was loaded (or a broken one: a triple fault).
         """
-        self.agent.post("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+        self.crash()
         return self.wait_capture(timeout=timeout)
+
+    def crash(self) -> None:
+        """Crash the guest. What follows is up to the crash image: wait_capture(), wait_exit()."""
+        self.agent.post("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
 
     def wait_capture(self, *, timeout: float = 300) -> Capture:
         """Wait for the capture kernel after a crash that something else caused."""

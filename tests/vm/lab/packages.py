@@ -32,6 +32,17 @@ def fetch(cache: Cache, names: Sequence[str]) -> list[Path]:
 
 def _fetch(names: Sequence[str], root: Path, directory: Path) -> None:
     present = _installed(root)
+    download(base.SUITE, names, directory)
+    for file in directory.glob("*.deb"):
+        if file.name.partition("_")[0] in present:
+            file.unlink()
+    missing = [name for name in names if not any(directory.glob(f"{name}_*.deb"))]
+    if missing:
+        raise LabError(f"mmdebstrap left no package of {', '.join(missing)} behind")
+
+
+def download(suite: str, names: Sequence[str], directory: Path) -> None:
+    """Put the packages of that suite, and all that they depend on, into `directory`."""
     archive = directory / "packages.tar"
     host.run(
         [
@@ -40,22 +51,18 @@ def _fetch(names: Sequence[str], root: Path, directory: Path) -> None:
             f"--include={','.join(names)}",
             # What was downloaded stays in the archive.
             "--skip=cleanup/apt/cache",
-            base.SUITE,
+            suite,
             archive,
         ],
         log=directory / "mmdebstrap.log",
     )
     with tarfile.open(archive) as tar:
         for member in tar:
-            name = Path(member.name).name
-            if name.endswith(".deb") and name.partition("_")[0] not in present:
+            if member.name.endswith(".deb"):
                 file = tar.extractfile(member)
                 assert file is not None
-                (directory / name).write_bytes(file.read())
+                (directory / Path(member.name).name).write_bytes(file.read())
     archive.unlink()
-    missing = [name for name in names if not any(directory.glob(f"{name}_*.deb"))]
-    if missing:
-        raise LabError(f"mmdebstrap left no package of {', '.join(missing)} behind")
 
 
 def _installed(root: Path) -> set[str]:

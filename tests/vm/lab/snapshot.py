@@ -23,8 +23,9 @@ from .spec import Spec
 #: The payload's disk has this many bytes whatever is on it: a guest learns the size when it boots.
 _PAYLOAD_SIZE = 256 << 20
 
-# Read once before the state is saved, so that no restored guest waits for its (emulated) disk.
-_WARM = """cat /lab/vmlinuz /lab/initrd /usr/lib/modules/$(uname -r)/modules.* >/dev/null
+#: For guests of the lab's own disk: read once before the state is saved, so that no restored guest
+#: waits for its (emulated) disk.
+WARM = """cat /lab/vmlinuz /lab/initrd /usr/lib/modules/$(uname -r)/modules.* >/dev/null
 python3 -c 'import asyncio, ctypes, dbus_fast.aio, json, prometheus_client, pydantic, pyudev
 import sdnotify, systemd.daemon, systemd.journal, tomllib'
 kexec --version; udevadm --version; busctl --version"""
@@ -32,13 +33,16 @@ kexec --version; udevadm --version; busctl --version"""
 _SETTLE = "systemctl is-system-running --wait"
 
 
-def save_booted(spec: Spec, disk: Path, directory: Path) -> None:
-    """Boot over `disk`, a raw image, and fill `directory` with a snapshot of the settled guest."""
+def save_booted(spec: Spec, disk: Path, warm: str, directory: Path) -> None:
+    """Boot over `disk`, a raw image, and fill `directory` with a snapshot of the settled guest.
+
+    `warm` is a command that reads what most guests will need.
+    """
     _make_payload(directory / "payload", None)
     # Relative, so that the cache can be moved as a whole.
     overlay(directory / "disk.qcow2", os.path.relpath(disk, directory), "raw")
     with _boot(spec, directory, private_directory()) as machine:
-        machine.run(_WARM)
+        machine.run(warm)
         _save(machine, directory)
 
 

@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_BASE_CMDLINE = "root=/dev/vda rw console=ttyS0 crashkernel=256M"
+#: What the kernels of the lab's own disk are told.
+LAB_CMDLINE = "root=/dev/vda rw console=ttyS0 crashkernel=256M"
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,11 @@ class Spec:
 
     vmlinuz: Path
     initramfs: Path
-    #: Appended to the lab's own words. The kernel takes the last of two crashkernel=.
-    cmdline: str = ""
+    #: The kernel takes the last of two crashkernel=.
+    cmdline: str = LAB_CMDLINE
     memory: str = "1G"
+    #: How much of the boot memory lies below 4 GiB, at most.
+    below_4g: str = "768M"
     maxmem: str = "600G"
     slots: int = 16
     cpus: int = 2
@@ -26,17 +29,17 @@ class Spec:
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for all that a snapshot depends on (not disks and sockets)."""
-        # max-ram-below-4g: with all boot memory below 4 GiB, the first DIMM would be the guest's
+        # below_4g: with all boot memory below 4 GiB, the first DIMM would be the guest's
         # whole ZONE_NORMAL, so the kernel would put page tables there first of all and could never
         # give it back. A zone that exists from the start fills hot-added memory last.
         # A socket per CPU: Linux takes no CPU into a package that has been up since boot.
         return [
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-machine", "pc,max-ram-below-4g=768M", *accelerator(),
+            "-machine", f"pc,max-ram-below-4g={self.below_4g}", *accelerator(),
             "-m", f"{self.memory},slots={self.slots},maxmem={self.maxmem}",
             "-smp", f"{self.cpus},maxcpus={self.maxcpus},sockets={self.maxcpus},cores=1,threads=1",
             "-kernel", str(self.vmlinuz), "-initrd", str(self.initramfs),
-            "-append", f"{_BASE_CMDLINE} {self.cmdline}".strip(),
+            "-append", self.cmdline,
         ]  # fmt: skip
 
 
