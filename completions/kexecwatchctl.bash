@@ -12,7 +12,7 @@ _kexecwatchctl() {
     case $verb in
     "")
         options="-h --help --version"
-        arguments=('status verify map check collect reload discard mode hold history monitor config exec takeover')
+        arguments=('status verify map check collect reload discard mode hold history monitor config exec takeover install-units')
         ;;
     status)
         options="-h --help --json"
@@ -67,6 +67,10 @@ _kexecwatchctl() {
         ;;
     takeover)
         options="-h --help --revert"
+        ;;
+    install-units)
+        options="-h --help --remove --dry-run --root"
+        with_file="--root"
         ;;
     esac
     # The arguments before this one; the value of an option is none.

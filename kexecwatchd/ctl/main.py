@@ -21,6 +21,7 @@ from kexecwatchd.ctl import (
     discard,
     history,
     hold,
+    install_units,
     mode,
     monitor,
     output,
@@ -49,6 +50,7 @@ VERBS = {
     "config": config,
     "exec": exec_verb,
     "takeover": takeover,
+    "install-units": install_units,
 }
 
 

@@ -18,16 +18,8 @@ VENDOR_CONFIG = "usr/lib/kexecwatchd/kexecwatchd.toml"
 
 
 def build(directory: Path) -> Path:
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "-t",
-        "wheel",
-        "-d",
-        directory,
-    ]
+    hatchling = ["hatchling", "build", "-t", "wheel"]
+    command = [sys.executable, "-m", *hatchling, "-d", str(directory)]
     subprocess.run(command, cwd=SOURCE, check=True, capture_output=True)
     (wheel,) = directory.glob("*.whl")
     return wheel

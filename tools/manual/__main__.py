@@ -43,7 +43,7 @@ def page(source: Path) -> str:
 
 def prose() -> Mapping[str, str]:
     """What man/verbs says of each verb of kexecwatchctl."""
-    _, *parts = re.split(r"^# (\w+)\n", (DIRECTORY / "verbs").read_text(), flags=re.MULTILINE)
+    _, *parts = re.split(r"^# ([\w-]+)\n", (DIRECTORY / "verbs").read_text(), flags=re.MULTILINE)
     return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
 
 

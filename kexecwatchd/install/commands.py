@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tells those who have read the files before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+READ_AGAIN = (
+    ("systemctl", "daemon-reload"),
+    ("udevadm", "control", "--reload"),
+    ("systemctl", "reload", "dbus.service"),
+    ("journalctl", "--update-catalog"),
+)
+STOP = (
+    ("systemctl", "disable", "--now", "kexecwatchd.service"),
+    ("systemctl", "stop", "kexecwatchd-boot-memory.service"),
+)
+
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run(commands: Sequence[Sequence[str]]) -> list[str]:
+    """Run all of them; returns a line for each that failed."""
+    return [told for command in commands if (told := _failure(command))]
+
+
+def _failure(command: Sequence[str]) -> str | None:
+    words = " ".join(command)
+    program = shutil.which(command[0], path=_PATH)
+    if program is None:
+        return f"{words}: there is no {command[0]} in {_PATH}"
+    done = subprocess.run(
+        [program, *command[1:]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+    )
+    if done.returncode == 0:
+        return None
+    said = " ".join(done.stderr.split())
+    return f"{words}: exit code {done.returncode}: {said}"
