@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kexecwatchd import __version__
-from kexecwatchd.config import ConfigError, Sources, check_files, load
+from kexecwatchd import __version__, configured
+from kexecwatchd.config import ConfigError, Sources, check_files
 from kexecwatchd.daemon import Daemon
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     sources = Sources(explicit=options.config)
     try:
-        config = load(sources)
+        config = configured.read(sources)
     except ConfigError as error:
         return _complain(error.problems, 1 if options.check_config else os.EX_CONFIG)
     if options.check_config:

@@ -7,13 +7,10 @@ that the value came from even after several files were merged.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -28,14 +25,17 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from kexecwatchd import trusted
+from kexecwatchd import configproblems, trusted
+from kexecwatchd.configproblems import Origins
+from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
 from kexecwatchd.model import ImageFiles, ImageName, Mode, WhenUnsafe
+from kexecwatchd.profiles import SetUp
 from kexecwatchd.trusted import Untrusted
 
-Origins = Mapping[tuple[str, ...], Path]
-"""The file that each table, as (table,), and each key, as (table, key), was last set in."""
+#: What is wrong with a mode of ensure where there is nothing to load.
+NEEDED = 'is missing, and mode = "ensure" needs it'
 
 
 class ConfigError(Exception):
@@ -106,10 +106,10 @@ class ImageConfig(_Table):
         default=None, description="the kernel's command line, one line in one string"
     )
 
+    _none: str = PrivateAttr("")
+
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        if self.kernel is None and self.mode is Mode.ENSURE:
-            _refuse("kernel", 'is missing, and mode = "ensure" needs it', blame="mode")
         if self.kernel is None and self.initrd is not None:
             _refuse("initrd", "is set, but kernel is not", right="set kernel too, or neither")
         if self.kernel is None and self.cmdline is not None:
@@ -125,6 +125,22 @@ class ImageConfig(_Table):
             return None
         return ImageFiles(self.kernel, self.initrd, self.cmdline)
 
+    @property
+    def none(self) -> str:
+        """Behind "no kernel is configured": why the distribution's tool names none, if one does."""
+        return self._none
+
+    def completed(self, setup: SetUp, machine: str) -> Self:
+        """With the tool's files, or with why it names none."""
+        completed = self.model_copy()
+        if setup.files is None:
+            completed._none = f"; {setup.tool} names none: {setup.obstacle}"
+            return completed
+        files = setup.files._asdict()
+        if machine == "x86_64":
+            files["cmdline"] = _without_memory_hotplug(setup.files.cmdline)
+        return completed.model_copy(update=files)
+
 
 class RebootConfig(ImageConfig):
     """[reboot]."""
@@ -133,6 +149,12 @@ class RebootConfig(ImageConfig):
         default=WhenUnsafe.REFUSE,
         description="one of " + ", ".join(f'"{answer}"' for answer in WhenUnsafe),
     )
+
+    @model_validator(mode="after")
+    def _ensure_needs_a_kernel(self) -> Self:
+        if self.kernel is None and self.mode is Mode.ENSURE:
+            _refuse("kernel", NEEDED, blame="mode")
+        return self
 
 
 class PacingConfig(_Table):
@@ -161,6 +183,7 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
     pacing: PacingConfig = Field(default=PacingConfig(), description="a table, [pacing]")
 
     _origins: Origins = PrivateAttr(default_factory=dict)
+    _setup: SetUp | None = PrivateAttr(None)
 
     def __eq__(self, other: object) -> bool:
         """Where a value came from does not make it another one."""
@@ -172,6 +195,24 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
     def origin(self, table: str, key: str) -> Path | None:
         """The file that set `key`; None for a default."""
         return self._origins.get((table, key))
+
+    @property
+    def setup(self) -> SetUp | None:
+        """What the distribution's tool would load, where [crash] goes by that."""
+        return self._setup
+
+    def completed(self, setup: SetUp | None, machine: str) -> Config:
+        """This, with the crash image's files from `setup` where [crash] names no kernel.
+
+        The command line gets acpi_no_memhotplug on x86_64 (`machine`), all else is the tool's.
+        """
+        if setup is None or self.crash.kernel is not None:
+            return self
+        completed = self.model_copy(update={"crash": self.crash.completed(setup, machine)})
+        theirs: Origins = {("crash", key): path for key, path in setup.origins.items()}
+        completed._origins = {**self._origins, **theirs}
+        completed._setup = setup
+        return completed
 
     @model_validator(mode="after")
     def _keep_origins(self, info: ValidationInfo) -> Self:
@@ -204,12 +245,15 @@ def from_tables(tables: Mapping[str, Any], origins: Origins) -> Config:
         return Config.model_validate(tables, context=origins)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise ConfigError([_problem(detail, origins) for detail in details]) from None
+        raise ConfigError([configproblems.told(d, origins, Config) for d in details]) from None
 
 
 def check_files(config: Config) -> list[str]:
-    """What is wrong with the kernels and initrds that `config` names; one problem a line."""
+    """What is wrong with what `config` would have loaded; one problem a line."""
     problems = []
+    if config.crash.mode is Mode.ENSURE and config.crash.files is None:
+        where = config.origin("crash", "mode") or "kexecwatchd.toml"
+        problems.append(f"{where}: [crash] kernel: {NEEDED}{config.crash.none}")
     for name in ImageName:
         for key, path in _named_files(config.image(name)):
             try:
@@ -288,86 +332,15 @@ def _merge(
             merged[table] = value
 
 
+def _without_memory_hotplug(cmdline: str) -> str:
+    """With acpi_no_memhotplug, before what is handed on to init."""
+    kernels, separator, inits = cmdline.partition(" -- ")
+    if NO_MEMORY_HOTPLUG in kernels.split():
+        return cmdline
+    return f"{kernels} {NO_MEMORY_HOTPLUG}{separator}{inits}"
+
+
 def _refuse(key: str, wrong: str, *, right: str = "", blame: str = "") -> NoReturn:
     """Refuse a table for its `key`; `blame` is the key whose file is to be changed."""
     context = {"key": key, "wrong": wrong, "right": right, "blame": blame or key}
     raise PydanticCustomError("table", "{key} {wrong}", context)
-
-
-def _problem(detail: ErrorDetails, origins: Origins) -> str:
-    """One problem in words, from one of pydantic's."""
-    table, key = (*map(str, detail["loc"][:2]), "")[:2]
-    if detail["type"] == "table":
-        context = detail["ctx"]
-        key, wrong = context["key"], context["wrong"]
-        right = context["right"] or _expected(table, key)
-        return f"{_origin(origins, table, context['blame'])}: [{table}] {key}: {wrong}; {right}"
-    if detail["type"] == "extra_forbidden":
-        wrong, right = _unknown(table, key)
-    else:
-        wrong, right = _wrong(detail), _expected(table, key)
-    place = f"[{_name(table)}] {_name(key)}".rstrip() if key else f"[{_name(table)}]"
-    return f"{_origin(origins, table, key)}: {place}: {wrong}; {right}"
-
-
-def _origin(origins: Origins, table: str, key: str) -> Path | str:
-    return origins.get((table, key)) or origins.get((table,)) or "kexecwatchd.toml"
-
-
-def _keys(table: str) -> dict[str, str]:
-    """What each key of `table`, or with "" each table, is expected to be."""
-    model: Any = Config.model_fields[table].annotation if table else Config
-    return {key: field.description or "" for key, field in model.model_fields.items()}
-
-
-def _expected(table: str, key: str) -> str:
-    return f"expected {_keys(table)[key] if key else _keys('')[table]}"
-
-
-def _unknown(table: str, key: str) -> tuple[str, str]:
-    kind, known = ("key", _keys(table)) if key else ("table", _keys(""))
-    near = get_close_matches(key or table, known, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"unknown {kind}", f"{meant}known here: {', '.join(known)}"
-
-
-_WORDS = {
-    "enum": "is not one of them",
-    "greater_than": "is too small",
-    "less_than_equal": "is too large",
-    "finite_number": "is not a finite number",
-    "relative": "is not an absolute path",
-    "nul": "contains a NUL",
-    "lines": "contains a NUL or a line break",
-}
-_TYPES = {
-    bool: "a boolean",
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    list: "an array",
-    dict: "a table",
-}
-
-
-def _wrong(detail: ErrorDetails) -> str:
-    value, kind = detail["input"], detail["type"]
-    if kind == "enum" and not isinstance(value, str):
-        kind = "type"
-    return (
-        f"{_value(value)} {_WORDS.get(kind) or 'is ' + _TYPES.get(type(value), 'a date or time')}"
-    )
-
-
-def _value(value: object) -> str:
-    """A value as one would write it in TOML, cut short."""
-    try:
-        text = json.dumps(value, default=str)
-    except ValueError:  # Python's limit on the digits of an integer
-        return "a huge number"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _name(name: str) -> str:
-    """A table or key as TOML writes it: bare where that is possible."""
-    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _value(name)

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kexecwatchd import notify
+from kexecwatchd import configured, notify
 from kexecwatchd.bus import Bus, delayed_shutdown
-from kexecwatchd.config import Config, ConfigError, Sources, load
+from kexecwatchd.config import Config, ConfigError, Sources
 from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine, now
 from kexecwatchd.metrics import Textfile
@@ -124,7 +124,7 @@ class Daemon:
     def _read_config(self) -> None:
         """On SIGHUP. A configuration that is wrong leaves the old one in force, and is told."""
         try:
-            config = load(self._sources)
+            config = configured.read(self._sources)
         except ConfigError as error:
             self._desk.refuse(error)
         else:

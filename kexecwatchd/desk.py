@@ -73,8 +73,9 @@ class Desk:
         configured = self._engine.configured.image(image)
         if mode is Mode.ENSURE and configured.files is None:
             raise Refused(
-                f"the {image} image cannot be kept loaded: no kernel is configured; set kernel and"
-                f" cmdline in [{image}] of kexecwatchd.toml, and say systemctl reload kexecwatchd"
+                f"the {image} image cannot be kept loaded: no kernel is configured"
+                f"{configured.none}; set kernel and cmdline in [{image}] of kexecwatchd.toml, and"
+                " say systemctl reload kexecwatchd"
             )
         wanted = None if mode == configured.mode else mode
         if wanted != self._book.ledger.of(image).mode:

@@ -7,6 +7,7 @@ Reasons carry sizes, never addresses: they are read by everyone (D-Bus, journal,
 from __future__ import annotations
 
 from kexecwatchd import hazards
+from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
 from kexecwatchd.ledger import ImageRecord
 from kexecwatchd.model import (
     Drift,
@@ -19,9 +20,6 @@ from kexecwatchd.model import (
 )
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.sizes import human
-
-# Without it a capture kernel hot-adds ACPI memory devices: see kernel/acpi_memory.py.
-NO_MEMORY_HOTPLUG = "acpi_no_memhotplug"
 
 
 def judge(image: ImageName, seen: Observation, record: ImageRecord) -> Verdict:

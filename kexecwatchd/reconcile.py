@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from kexecwatchd import avoid, hazards, holds
 from kexecwatchd.config import Config, ImageConfig, RebootConfig
-from kexecwatchd.judge import NO_MEMORY_HOTPLUG, describe, judge
+from kexecwatchd.judge import describe, judge
+from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
 from kexecwatchd.ledger import INTERRUPTED, LOAD_FAILED, ImageRecord, Ledger, Pair
 from kexecwatchd.model import (
     Detour,
@@ -311,7 +312,7 @@ def obstacle_to_load(image: ImageName, seen: Observation, config: ImageConfig) -
     if seen.loaded(image) is None:
         return seen.problem or "this kernel has no kexec support"
     if config.files is None:
-        return f"no kernel is configured ([{image.value}] kernel in kexecwatchd.toml)"
+        return f"no kernel is configured ([{image.value}] kernel in kexecwatchd.toml){config.none}"
     if seen.map is None:
         return seen.problem
     if image is ImageName.CRASH and not seen.map.crash_regions:

@@ -172,6 +172,14 @@ class Setting(_Frozen):
     file: str = Field(description="the file that sets it; empty = the default")
 
 
+class Profile(_Frozen):
+    """The distribution's kdump tool, where [crash] names no kernel and goes by what that says."""
+
+    tool: str = Field(description="its name")
+    obstacle: str = Field(description="why it names none either; empty = [crash] has its files")
+    added: str = Field(description="what kexecwatchd adds to its command line; empty = nothing")
+
+
 class ConfigReport(_Frozen):
     """What `kexecwatchctl config --json` prints."""
 
@@ -180,6 +188,9 @@ class ConfigReport(_Frozen):
     problems: list[str] = Field(description="what is wrong with the files, a line each")
     notes: list[str] = Field(
         [], description="in what the running daemon differs from the files, a line each"
+    )
+    profile: Profile | None = Field(
+        None, description="whose files [crash] has where it names none; null = nobody's"
     )
 
 

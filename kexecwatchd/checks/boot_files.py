@@ -21,9 +21,10 @@ from pathlib import Path
 from kexecwatchd import trusted
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import Host, Source
-from kexecwatchd.checks.sources import bootfiles
+from kexecwatchd.checks.sources import bootfiles, daemon
 from kexecwatchd.checks.sources.bootfiles import BootFiles
 from kexecwatchd.kernel import acpi_memory
+from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
 from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, BootImage
 from kexecwatchd.model import ImageName
 from kexecwatchd.trusted import Untrusted
@@ -77,7 +78,7 @@ class _Trouble:
 def look(host: Host) -> Finding:
     chosen = bootfiles.chosen(host)
     if not chosen:
-        return Finding(Answer.NOT_APPLICABLE, "none are configured")
+        return Finding(Answer.NOT_APPLICABLE, f"none are configured{host.config.crash.none}")
     seen, kernels = host.ask(SEEN), host.ask(bootfiles.KERNELS)
     troubles = [
         trouble
@@ -150,34 +151,36 @@ def _kernel(files: BootFiles, kernel: BootImage | str, seen: dict[str, Seen]) ->
             "Name the two of one release: modules of another one are not loaded.",
         )
     limit = kernel.cmdline_size
-    if files.cmdline is not None and limit is not None:
+    if limit is not None:
         length, room = len(os.fsencode(files.cmdline)) + 1, limit - ELFCOREHDR_STRING
         if length > room:
             yield _Trouble(
                 Answer.PROBLEM,
                 f"the {files.image} image's command line takes {length} bytes, its kernel {room}",
-                "Shorten cmdline in kexecwatchd.toml.",
+                "Shorten it: cmdline in kexecwatchd.toml, or what the distribution's tool appends.",
             )
 
 
 def _cmdline(host: Host, files: BootFiles) -> Iterator[_Trouble]:
-    """What a crash kernel needs to be told; a distribution's tool tells more than is known here."""
+    """What a crash kernel needs to be told."""
     if files.image is not ImageName.CRASH:
         return
-    told = files.cmdline if files.cmdline is not None else _what_the_tool_may_add(host)
-    if acpi_memory.memory_present(host.root) and "acpi_no_memhotplug" not in told.split():
+    words = files.cmdline.split()
+    added = files.theirs and daemon.tends(host, files.image)  # by kexecwatchd
+    if acpi_memory.memory_present(host.root) and NO_MEMORY_HOTPLUG not in words and not added:
         yield _Trouble(
             Answer.PROBLEM,
             "the crash image's command line lacks acpi_no_memhotplug, and memory comes through ACPI"
             " here",
-            "Add acpi_no_memhotplug to the crash kernel's command line: without it the crash kernel"
+            "Have kexecwatchd keep the image, which adds it to what the distribution's tool says;"
+            " or add it to the crash kernel's command line: without it the crash kernel"
             " takes that memory for its own, and it is missing from the dump. It goes into cmdline"
             " of kexecwatchd.toml; KDUMP_CMDLINE_APPEND in /etc/default/kdump-tools, behind the"
             " default that a comment there shows; KDUMP_COMMANDLINE_APPEND in /etc/sysconfig/kdump."
             " Then load the image again.",
         )
-    names = {word.partition("=")[0] for word in told.split()}
-    if files.cmdline is not None and not names & {"nr_cpus", "maxcpus", "nosmp"}:
+    names = {word.partition("=")[0] for word in words}
+    if not files.theirs and not names & {"nr_cpus", "maxcpus", "nosmp"}:
         yield _Trouble(
             Answer.WARNING,
             "the crash image's command line lacks nr_cpus=1",
@@ -186,27 +189,13 @@ def _cmdline(host: Host, files: BootFiles) -> Iterator[_Trouble]:
         )
 
 
-def _what_the_tool_may_add(host: Host) -> str:
-    """The running command line, which the tools begin with, and all that their files say."""
-    text = host.cmdline
-    for name in _TOOLS_FILES:
-        path = host.path(name)
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            text += " " + " ".join(line for line in lines if not line.lstrip().startswith("#"))
-    return re.sub(r"[\"'=]", " ", text)
-
-
-_TOOLS_FILES = ("etc/default/kdump-tools", "etc/sysconfig/kdump")
-
 CHECK = Check(
     name="boot-files",
     question="Are kernel and initrd of each image there and good?",
     look=look,
     answers=frozenset({Answer.PROBLEM, Answer.WARNING, Answer.OK, Answer.NOT_APPLICABLE}),
     files=(
-        *bootfiles.FILES,
-        *_TOOLS_FILES,
+        *daemon.FILES,
         "sys/bus/acpi/devices/PNP0C80:*/status",
         "proc/cmdline",
     ),

@@ -8,7 +8,6 @@ kernels that run out of memory.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from kexecwatchd import capturememory
@@ -26,11 +25,6 @@ from kexecwatchd.kernel.initrd_contents import Contents
 from kexecwatchd.sizes import human
 
 _POSSIBLE = Path("sys/devices/system/cpu/possible")
-# What kdump-tools, kdump-utils and SUSE's kdump append to the running kernel's command line.
-_USUAL = "nr_cpus=1"
-_ASSUMED = (
-    f" The command line of {{}} is not known here: the running kernel's is assumed, with {_USUAL}."
-)
 _MIB = 1 << 20
 # swiotlb_init_remap() in kernel/dma/swiotlb.c; where the kernel lies is random (KASLR). Seen in the
 # lab: 6.12 dies with 127 MiB, with 135 MiB, and comes up with 130 MiB.
@@ -45,7 +39,8 @@ def look(host: Host) -> Finding:
     files = capture_files(host)
     if files is None:
         return Finding(
-            Answer.NOT_APPLICABLE, "no kernel and initrd for a crash image are known of here"
+            Answer.NOT_APPLICABLE,
+            f"no kernel and initrd for a crash image are known of here{host.config.crash.none}",
         )
     if host.machine != "x86_64":
         raise CannotTell(f"what a capture kernel needs is known of x86-64, not of {host.machine}")
@@ -56,11 +51,7 @@ def look(host: Host) -> Finding:
     if isinstance(kernel, str):
         raise CannotTell(f"{files.kernel}: {kernel}")
     capture = _capture(host, files, kernel, reservation)
-    finding = _judged(host, capturememory.estimate(capture), capture, reservation)
-    if files.cmdline is None:
-        assumed = _ASSUMED.format(files.origin)
-        finding = replace(finding, explanation=finding.explanation + assumed)
-    return finding
+    return _judged(host, capturememory.estimate(capture), capture, reservation)
 
 
 def _capture(host: Host, files: BootFiles, kernel: BootImage, reservation: Reservation) -> Capture:
@@ -70,8 +61,7 @@ def _capture(host: Host, files: BootFiles, kernel: BootImage, reservation: Reser
         if isinstance(told, str):
             raise CannotTell(told)
         contents = told
-    cmdline = f"{host.cmdline} {_USUAL}" if files.cmdline is None else files.cmdline
-    words = dict(word.partition("=")[::2] for word in cmdline.split())
+    words = dict(word.partition("=")[::2] for word in files.cmdline.split())
     cpus = len(parse_cpu_list((host.root / _POSSIBLE).read_text(encoding="ascii")))
     possible = _number(words, "nr_cpus", cpus)
     same = kernel.release == host.release and reservation.image

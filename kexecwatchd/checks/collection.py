@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from kexecwatchd import __version__
 from kexecwatchd.checks.check import Check
-from kexecwatchd.checks.host import ABOUT, COLLECTED, FILES, CannotTell, Host
+from kexecwatchd.checks.host import ABOUT, COLLECTED, FILES, SOURCES, CannotTell, Host
 
 WITHOUT_ADDRESSES = "left out because it has physical addresses (collect --with-addresses)"
 
@@ -52,7 +52,8 @@ def collect(host: Host, checks: Iterable[Check], *, with_addresses: bool) -> Col
             files[name] = _read(host.root / name)
         except OSError as error:
             unreadable[name] = str(error.strerror or error)
-    for source in {source.name: source for check in checks for source in check.asks}.values():
+    asked = (*SOURCES, *(source for check in checks for source in check.asks))
+    for source in {source.name: source for source in asked}.values():
         if source.addresses and not with_addresses:
             left_out[source.name] = WITHOUT_ADDRESSES
             continue

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from kexecwatchd.checks.check import Answer, Check, Fact, Finding
 from kexecwatchd.checks.host import CannotTell, Host, Source
-from kexecwatchd.checks.sources import shellvars
-from kexecwatchd.checks.sources.shellvars import NotPlain
 from kexecwatchd.kernel import meminfo, mounts
+from kexecwatchd.profiles import shellvars
+from kexecwatchd.profiles.shell import NotPlain
 from kexecwatchd.sizes import human
 
 _DEBIAN = "etc/default/kdump-tools"
@@ -84,10 +84,10 @@ def target(host: Host) -> Target | None:
 def _debian(text: str) -> Target:
     variables = shellvars.parse(text)
     for remote in ("SSH", "NFS", "FTP"):
-        if shellvars.value(variables, remote):
+        if variables.value(remote):
             return Target("", where=f"on another machine ({remote} in /{_DEBIAN})")
-    args = shellvars.value(variables, "MAKEDUMP_ARGS", "-F -c -d 31")
-    return Target(shellvars.value(variables, "KDUMP_COREDIR", "/var/crash"), _level(args))
+    args = variables.value("MAKEDUMP_ARGS", "-F -c -d 31")
+    return Target(variables.value("KDUMP_COREDIR", "/var/crash"), _level(args))
 
 
 def _fedora(text: str) -> Target:
@@ -106,8 +106,8 @@ def _fedora(text: str) -> Target:
 
 def _suse(text: str) -> Target:
     variables = shellvars.parse(text)
-    directory = shellvars.value(variables, "KDUMP_SAVEDIR", "/var/crash")
-    level = shellvars.value(variables, "KDUMP_DUMPLEVEL", "31")
+    directory = variables.value("KDUMP_SAVEDIR", "/var/crash")
+    level = variables.value("KDUMP_DUMPLEVEL", "31")
     if len(directory.split()) > 1:
         raise NotPlain("KDUMP_SAVEDIR names several places")
     scheme, separator, path = directory.partition("://")

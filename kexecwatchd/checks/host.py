@@ -19,9 +19,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from kexecwatchd import config
+from kexecwatchd import config, profiles
 from kexecwatchd.config import Config, ConfigError, Sources
 from kexecwatchd.kernel import kexec_state
+from kexecwatchd.profiles import SetUp
 
 #: Below the root of a collected machine: ABOUT, and a file `NAME.json` for each Source.
 COLLECTED = "kexecwatchd-collected"
@@ -139,15 +140,18 @@ class Host:
         return path.read_text(encoding="utf-8", errors="replace").strip()
 
     @cached_property
-    def config(self) -> Config | None:
-        """kexecwatchd's configuration; None where there is none. Raises CannotTell."""
+    def config(self) -> Config:
+        """kexecwatchd's configuration, or what it would be without a file of its own, with the
+        files of the distribution's tool. Raises CannotTell."""
         if self._in_force is not None:
             return self._in_force
         places = Sources(self.root)
-        if not places.vendor.exists() and not places.local.exists():
-            return None
+        configured = places.vendor.exists() or places.local.exists()
         try:
-            return config.load(places)
+            own = config.load(places) if configured else Config()
+            if own.crash.kernel is not None:
+                return own
+            return own.completed(self.ask(PROFILE), self.machine)
         except ConfigError as error:
             raise CannotTell(f"kexecwatchd's configuration is wrong: {error.problems[0]}") from None
 
@@ -167,3 +171,10 @@ class Host:
     def _noted(self, kind: str, name: str) -> str:
         reasons = self.about.get(kind, {})
         return str(reasons.get(name, "")) if isinstance(reasons, Mapping) else ""
+
+
+PROFILE: Source[SetUp | None] = Source("profile", SetUp | None, lambda h: profiles.find(h.root))
+"""What the distribution's tool would load."""
+
+#: What every collection has besides FILES: Host.config is completed by it.
+SOURCES = (PROFILE,)

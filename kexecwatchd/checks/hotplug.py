@@ -54,7 +54,10 @@ def look(host: Host) -> Finding:
             Answer.NOT_APPLICABLE, "this kernel has no memory hotplug: memory stays as it is"
         )
     if not bootfiles.has_crash_image(host):
-        return Finding(Answer.NOT_APPLICABLE, "no crash image is loaded, nor is one configured")
+        return Finding(
+            Answer.NOT_APPLICABLE,
+            f"no crash image is loaded, nor is one configured{host.config.crash.none}",
+        )
     features = host.ask(FEATURES)
     updates = kexec_state.updates_itself(host.root)
     watched = daemon.tends(host, ImageName.CRASH)
@@ -86,14 +89,14 @@ def look(host: Host) -> Finding:
             Answer.WARNING,
             "in part: the kernel does, but it keeps listing memory that was removed",
             _IN_PART,
-            daemon.TEND_CRASH,
+            daemon.tend_crash(host),
             facts,
         )
     return Finding(
         Answer.WARNING,
         "neither the kernel nor kexecwatchd does",
         f"{_WHAT_IT_IS} This kernel does not do that (CONFIG_CRASH_HOTPLUG is of 6.6).",
-        daemon.TEND_CRASH,
+        daemon.tend_crash(host),
         facts,
     )
 

@@ -68,7 +68,7 @@ def _remedy(answers: Mapping[Judged, Answer]) -> str:
 def _answer(host: Host, judged: Judged, seen: Look) -> Answer:
     if judged.state is not State.ABSENT:
         return _ANSWERS[judged.state]
-    mode = host.config.image(judged.image).mode if host.config else None
+    mode = host.config.image(judged.image).mode
     reserved = judged.image is ImageName.CRASH and seen.reserved > 0 and mode is not Mode.OFF
     asked_for = mode is Mode.ENSURE or reserved
     return Answer.PROBLEM if asked_for else Answer.NOT_APPLICABLE

@@ -30,7 +30,8 @@ def look(host: Host) -> Finding:
     files = capture_files(host)
     if files is None:
         return Finding(
-            Answer.NOT_APPLICABLE, "no kernel and initrd for a crash image are known of here"
+            Answer.NOT_APPLICABLE,
+            f"no kernel and initrd for a crash image are known of here{host.config.crash.none}",
         )
     if files.initrd is None:
         return Finding(Answer.NOT_APPLICABLE, "the crash image is loaded without an initrd")

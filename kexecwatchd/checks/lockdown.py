@@ -26,7 +26,9 @@ _REFUSED = (
 def look(host: Host) -> Finding:
     chosen = bootfiles.chosen(host)
     if not chosen:
-        return Finding(Answer.NOT_APPLICABLE, "no kernel to load is configured")
+        return Finding(
+            Answer.NOT_APPLICABLE, f"no kernel to load is configured{host.config.crash.none}"
+        )
     lockdown = kexec_state.lockdown(host.root)
     forced = bool(kconfig.is_set(host.root, "KEXEC_SIG_FORCE"))
     asked_by = _asked_by(lockdown, forced=forced)

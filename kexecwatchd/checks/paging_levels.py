@@ -78,7 +78,7 @@ def look(host: Host) -> Finding:
     if not chosen:
         raise CannotTell(
             "this kernel runs with 5-level paging, and nobody knows which kernel would be loaded:"
-            " kexecwatchd.toml names none"
+            f" kexecwatchd.toml names none{host.config.crash.none}"
         )
     beyond = host.ask(OUT_OF_REACH)
     found = [_judge(files, kernels[files.kernel], beyond) for files in chosen]
@@ -97,7 +97,7 @@ def _judge(files: BootFiles, kernel: BootImage | str, beyond: OutOfReach) -> Fin
             _REFUSED,
             _NEWER,
         )
-    if not kernel.stays_four_level(files.cmdline or ""):
+    if not kernel.stays_four_level(files.cmdline):
         return Finding(Answer.OK, "yes, and they run with 5-level paging as this one does")
     if files.image is ImageName.CRASH and beyond.crash_region:
         return Finding(
@@ -128,7 +128,7 @@ def _facts(files: BootFiles, kernel: BootImage | str) -> dict[str, Fact]:
         "kernel": files.kernel,
         "xlf_5level": int(bool(kernel.five_level)),
         "xlf_5level_enabled": int(bool(kernel.five_level_enabled)),
-        "stays_four_level": int(kernel.stays_four_level(files.cmdline or "")),
+        "stays_four_level": int(kernel.stays_four_level(files.cmdline)),
     }
 
 

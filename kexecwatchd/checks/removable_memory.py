@@ -86,7 +86,7 @@ def _may_hit(host: Host, seen: Look, facts: dict[str, Fact]) -> Finding:
             _WHAT_IT_IS,
             facts=facts,
         )
-    if host.config and host.config.reboot.when_unsafe is WhenUnsafe.GUARD:
+    if host.config.reboot.when_unsafe is WhenUnsafe.GUARD:
         then = "would be unloaded when it does"
     else:
         then = "is not loaded there by kexecwatchd"

@@ -185,7 +185,7 @@ def _reserved(host: Host, regions: RangeSet, request: Request | None) -> Finding
 
 
 def _not_asked(host: Host) -> Finding:
-    if host.config and host.config.image(ImageName.CRASH).mode is Mode.OFF:
+    if host.config.image(ImageName.CRASH).mode is Mode.OFF:
         return Finding(Answer.NOT_APPLICABLE, "no, and kexecwatchd.toml wants no crash image")
     return Finding(
         Answer.PROBLEM,

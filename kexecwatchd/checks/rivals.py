@@ -177,7 +177,7 @@ def _broken(
         )
     why += " The same command from a shell works, since it does not run in that service."
     remedy = (
-        f"{daemon.TEND_CRASH} Then switch the other rule off: kexecwatchctl takeover."
+        f"{daemon.tend_crash(host)} Then switch the other rule off: kexecwatchctl takeover."
         " Or permit it to what udev runs:"
         f" systemctl edit {_UDEVD}, with the lines [Service] and SystemCallFilter=@reboot, then"
         f" systemctl restart {_UDEVD}."

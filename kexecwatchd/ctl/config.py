@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kexecwatchd import config
+from kexecwatchd import config, configured
 from kexecwatchd.config import Config, ConfigError, Sources
 from kexecwatchd.ctl import output
 from kexecwatchd.ctl.client import AnswerError, UnreachableError, connected
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.text import plain
-from kexecwatchd.report import ConfigReport, Setting, Status
+from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
+from kexecwatchd.report import ConfigReport, Profile, Setting, Status
 
 HELP = "show the configuration, each value with the file it comes from (works without the daemon)"
 
@@ -65,15 +66,19 @@ def look(sources: Sources, daemon: Status | None, *, check: bool) -> ConfigRepor
     `daemon`: what the daemon that runs by these files says.
     """
     settings: list[Setting] = []
+    profile, theirs = None, frozenset[Path]()
     try:
-        loaded = config.load(sources)
+        loaded = configured.read(sources)
+        profile = _profile(loaded)
+        theirs = frozenset(loaded.setup.origins.values()) if loaded.setup else theirs
         problems = config.check_files(loaded) if check else []
         if not problems:
             settings = list(_settings(loaded))
     except ConfigError as error:
         problems = list(error.problems)
-    notes = list(_notes(sources, daemon)) if daemon else []
+    notes = list(_notes(sources, theirs, daemon)) if daemon else []
     return ConfigReport(
+        profile=profile,
         settings=settings,
         problems=[_sendable(problem) for problem in problems],
         notes=[_sendable(note) for note in notes],
@@ -96,7 +101,22 @@ def render(report: ConfigReport) -> str:
             table = setting.table
             lines += [""] * bool(lines) + [f"[{table}]"]
         lines.append(f"{text:<{longest}}  # {plain(setting.file) or 'default'}")
-    return "\n".join([*lines, *([""] * bool(report.notes)), *(f"# {n}" for n in report.notes)])
+    notes = [*_told(report.profile), *report.notes]
+    return "\n".join([*lines, *([""] * bool(notes)), *(f"# {note}" for note in notes)])
+
+
+def _told(profile: Profile | None) -> Iterator[str]:
+    if profile is None:
+        return
+    if profile.obstacle:
+        yield f"no kernel is named for the crash image; {profile.tool}: {profile.obstacle}"
+        return
+    yield f"kernel, initrd and cmdline of [crash] are what {profile.tool} would load"
+    if profile.added:
+        yield (
+            f"only {profile.added} is not its word but kexecwatchd's: without it the capture kernel"
+            " cannot dump hot-added memory"
+        )
 
 
 def _written(setting: Setting) -> str:
@@ -106,6 +126,18 @@ def _written(setting: Setting) -> str:
     return f"{setting.key} = {plain(json.dumps(setting.value, ensure_ascii=False))}"
 
 
+def _profile(loaded: Config) -> Profile | None:
+    setup = loaded.setup
+    if setup is None:
+        return None
+    differs = setup.files is not None and loaded.crash.cmdline != setup.files.cmdline
+    return Profile(
+        tool=setup.tool,
+        obstacle=_sendable(setup.obstacle),
+        added=NO_MEMORY_HOTPLUG if differs else "",
+    )
+
+
 def _settings(loaded: Config) -> Iterator[Setting]:
     for table, keys in loaded.model_dump(mode="json").items():
         for key, value in keys.items():
@@ -113,12 +145,12 @@ def _settings(loaded: Config) -> Iterator[Setting]:
             yield Setting(table=table, key=key, value=value, file=file)
 
 
-def _notes(sources: Sources, daemon: Status) -> Iterator[str]:
+def _notes(sources: Sources, theirs: frozenset[Path], daemon: Status) -> Iterator[str]:
     """In what the running daemon differs from what the files say."""
     if daemon.config_error:
         error = plain(daemon.config_error)
         yield f"the daemon goes by what it had before, and did not take the last change: {error}"
-    for path in _changed(sources, daemon.configured_at):
+    for path in _changed(sources, theirs, daemon.configured_at):
         yield f"{path} changed since the daemon read it: systemctl reload kexecwatchd"
     for image in daemon.images:
         if image.mode is not image.configured_mode:
@@ -129,14 +161,16 @@ def _notes(sources: Sources, daemon: Status) -> Iterator[str]:
             )
 
 
-def _changed(sources: Sources, since: float) -> list[Path]:
+def _changed(sources: Sources, theirs: frozenset[Path], since: float) -> list[Path]:
     """The files that were written, or put in place, after `since` (Unix seconds).
 
-    The directory of the drop-ins stands for those that were taken out of it.
+    `theirs`: files of the distribution's tool. The directory of the drop-ins stands for those that
+    were taken out of it.
     """
     changed = []
     try:
         paths = [*config.files(sources), sources.drop_ins]
+        paths += [sources.root / path.relative_to("/") for path in sorted(theirs)]
     except ConfigError:
         return []  # that is a problem, and is said as one
     for path in paths:

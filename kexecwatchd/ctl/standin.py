@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from kexecwatchd import bookkeeping, config, ownlook, summary
+from kexecwatchd import bookkeeping, configured, ownlook, summary
 from kexecwatchd.bookkeeping import Now
 from kexecwatchd.config import Config, ConfigError, Sources
 from kexecwatchd.ctl.client import AnswerError, UnreachableError
@@ -28,9 +28,9 @@ def look(root: Path, silence: UnreachableError) -> tuple[Status, Details]:
 
     Raises AnswerError where the machine cannot be looked at.
     """
-    configured, config_error = _configured(root)
+    config, config_error = _configured(root)
     # Somebody may want another mode than the configured one; where it would land is told anyhow.
-    settings = configured.reboot
+    settings = config.reboot
     files = settings.files if settings.mode in (Mode.ENSURE, Mode.FOLLOW) else None
     moment = Now(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
     try:
@@ -38,7 +38,7 @@ def look(root: Path, silence: UnreachableError) -> tuple[Status, Details]:
         release = kexec_state.kernel_release(root)
     except (OSError, ValueError) as error:
         raise AnswerError(f"{_told(silence)}; nor can the machine be looked at: {error}") from error
-    known = _known(own, configured, moment, release, config_error)
+    known = _known(own, config, moment, release, config_error)
     told = f"{_told(silence)}; nobody keeps the images so, kexecwatchctl has looked itself"
     problem = "; ".join(text for text in (told, own.seen.problem, own.trouble) if text)
     status = summary.status(known).model_copy(update={"daemon_version": "", "problem": problem})
@@ -47,25 +47,27 @@ def look(root: Path, silence: UnreachableError) -> tuple[Status, Details]:
 
 def _configured(root: Path) -> tuple[Config, str]:
     """The configuration, or the defaults and why."""
+    sources = Sources(root)
     try:
-        return config.load(Sources(root)), ""
+        return configured.read(sources), ""
     except ConfigError as error:
-        return Config(), f"{'; '.join(error.problems)}; until then the defaults count here"
+        trouble = f"{'; '.join(error.problems)}; until then the defaults count here"
+        return configured.complete(Config(), sources), trouble
 
 
 def _known(
-    own: OwnLook, configured: Config, moment: Now, release: str, config_error: str
+    own: OwnLook, config: Config, moment: Now, release: str, config_error: str
 ) -> summary.Known:
     # Which holds have ended only the daemon finds out.
     ledger = own.known.model_copy(update={"holds": ()})
-    force = in_force(configured, ledger)
+    force = in_force(config, ledger)
     steps = tuple(_idle(own, step) for step in reconcile(own.seen, ledger, force))
     return summary.Known(
         seen=own.seen,
         ledger=bookkeeping.with_states(ledger, steps, moment),
         steps=steps,
         modes={image: force.image(image).mode for image in ImageName},
-        configured={image: configured.image(image).mode for image in ImageName},
+        configured={image: config.image(image).mode for image in ImageName},
         reboot=force.reboot,
         due={},
         looked_at=moment.wall,

@@ -97,7 +97,7 @@ def _require_ours(host: Host, found: Sequence[Rival]) -> None:
             )
     if not daemon.tends(host, ImageName.CRASH):
         raise TakeoverError(
-            f"kexecwatchd does not keep the crash image right on this machine. {daemon.TEND_CRASH}"
+            f"kexecwatchd does not keep the crash image right on this machine. {daemon.tend_crash(host)}"
         )
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: Without it on its command line, a capture kernel hot-adds these devices.
+NO_MEMORY_HOTPLUG = "acpi_no_memhotplug"
+
 # _STA: the device is present (ACPI specification, 6.3.7).
 _PRESENT = 1
 

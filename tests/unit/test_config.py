@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from kexecwatchd.config import (
     Config,
     ConfigError,
-    Origins,
     Sources,
     check_files,
     from_tables,
     load,
 )
+from kexecwatchd.configproblems import Origins
 from kexecwatchd.model import ImageFiles, ImageName, Mode
 
 FULL = """
@@ -177,7 +177,7 @@ MISTAKES = {
     "expected seconds, at least as many as quiet",
     "[pacing]\nunarmed_budget = 5\n": "[pacing] unarmed_budget: 5 is too large; "
     "expected a share of the time, more than 0 and at most 1",
-    '[crash]\nmode = "ensure"\n': '[crash] kernel: is missing, and mode = "ensure" needs it; '
+    '[reboot]\nmode = "ensure"\n': '[reboot] kernel: is missing, and mode = "ensure" needs it; '
     'expected the absolute path of a kernel, such as "/boot/vmlinuz"',
     '[crash]\nkernel = "/k"\n': "[crash] cmdline: is missing, and kernel is set; "
     "expected the kernel's command line, one line in one string",
@@ -233,13 +233,13 @@ def test_all_unreadable_files_are_told_at_once(sources: Sources) -> None:
 
 
 def test_after_merging_the_right_file_is_blamed(sources: Sources) -> None:
-    first = write(sources.drop_ins / "1.toml", '[crash]\nmode = "ensure"\n[pacing]\nquiet = 9\n')
-    second = write(sources.drop_ins / "2.toml", '[reboot]\nkernel = 1\ncmdline = "x"\n')
-    write(sources.local, '[reboot]\nmode = "observe"\n')
+    first = write(sources.drop_ins / "1.toml", '[reboot]\nmode = "ensure"\n[pacing]\nquiet = 9\n')
+    second = write(sources.drop_ins / "2.toml", '[crash]\nkernel = 1\ncmdline = "x"\n')
+    write(sources.local, '[crash]\nmode = "observe"\n')
     told = problems(sources)
     assert len(told) == 3
-    assert told[0].startswith(f"{first}: [crash] kernel: is missing")
-    assert told[1].startswith(f"{second}: [reboot] kernel: 1 is an integer")
+    assert told[0].startswith(f"{second}: [crash] kernel: 1 is an integer")
+    assert told[1].startswith(f"{first}: [reboot] kernel: is missing")
     assert told[2].startswith(f"{first}: [pacing] max_wait: 2 is less than quiet")
 
 

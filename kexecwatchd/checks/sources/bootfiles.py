@@ -1,37 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernels and initrds that this machine would load, and what is in the kernels' headers.
 
-Named by kexecwatchd.toml; for a crash image that it does not name, by the place where the
-distribution's own tool keeps it, or for kdump-tools by what its file says.
+Named by kexecwatchd.toml; for a crash image that it does not name, by the distribution's own tool
+(profiles/).
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from kexecwatchd.checks.host import CONFIG_FILES, CannotTell, Host, Source
-from kexecwatchd.checks.sources import shellvars
-from kexecwatchd.checks.sources.shellvars import NotPlain
-from kexecwatchd.kernel import bootimage, crashkernel, kexec_state
+from kexecwatchd.kernel import bootimage, kexec_state
 from kexecwatchd.kernel.bootimage import BadImage, BootImage
 from kexecwatchd.model import ImageName
 
-_DEBIANS = "kdump-tools"
-# What tells a distribution's tool, and where it keeps kernel and initrd; {} is the release.
-_DISTRIBUTIONS = (
-    (_DEBIANS, "etc/default/kdump-tools", "/var/lib/kdump/vmlinuz",
-     "/var/lib/kdump/initrd.img"),
-    ("kdump-utils", "etc/kdump.conf", "/boot/vmlinuz-{}", "/boot/initramfs-{}kdump.img"),
-    ("SUSE's kdump", "etc/sysconfig/kdump", "/var/lib/kdump/kernel", "/var/lib/kdump/initrd"),
-)  # fmt: skip
-
-FILES = (
-    *CONFIG_FILES,
-    *(marker for _, marker, _, _ in _DISTRIBUTIONS),
-    "proc/cmdline",
-)
+FILES = (*CONFIG_FILES, "proc/cmdline")
 
 #: What a kernel holds, and can hold (kernel/kexec_state.py).
 LOADED = ("sys/kernel/kexec_*loaded", "sys/kernel/kexec/*loaded")
@@ -42,28 +26,36 @@ CRASH_IMAGE = (*FILES, *LOADED)
 
 @dataclass(frozen=True, slots=True)
 class BootFiles:
-    """What one image is loaded from: absolute paths on that machine. `cmdline`: None where only a
-    distribution's tool knows it. `origin`: who says so."""
+    """What one image is loaded from: absolute paths on that machine. `origin`: who says so.
+
+    `theirs`: a distribution's tool does, and the command line is as that gives it, without what
+    kexecwatchd adds.
+    """
 
     image: ImageName
     kernel: str
     initrd: str | None
-    cmdline: str | None
+    cmdline: str
     origin: str
+    theirs: bool
 
 
 def chosen(host: Host) -> tuple[BootFiles, ...]:
     """The files of each image that has any, the crash image's first. Raises CannotTell."""
     found = []
     for image in ImageName:
-        files = host.config.image(image).files if host.config else None
+        setup = host.config.setup if image is ImageName.CRASH else None
+        if setup and setup.files is None and not setup.idle:
+            raise CannotTell(f"what {setup.tool} would load is not known: {setup.obstacle}")
+        files = setup.files if setup else host.config.image(image).files
         if files is not None:
             initrd = str(files.initrd) if files.initrd else None
+            origin = setup.tool if setup else "kexecwatchd.toml"
             found.append(
-                BootFiles(image, str(files.kernel), initrd, files.cmdline, "kexecwatchd.toml")
+                BootFiles(
+                    image, str(files.kernel), initrd, files.cmdline, origin, setup is not None
+                )
             )
-        elif image is ImageName.CRASH and (theirs := _distributions(host)):
-            found.append(theirs)
     return tuple(found)
 
 
@@ -72,36 +64,6 @@ def has_crash_image(host: Host) -> bool:
     return bool(kexec_state.read(host.root).crash_loaded) or any(
         files.image is ImageName.CRASH for files in chosen(host)
     )
-
-
-def _distributions(host: Host) -> BootFiles | None:
-    """Of a tool that is in use: without crashkernel= it loads nothing."""
-    if not crashkernel.asked(host.cmdline):
-        return None
-    for tool, marker, kernel, initrd in _DISTRIBUTIONS:
-        if host.path(marker).exists():
-            files = BootFiles(
-                ImageName.CRASH,
-                kernel=kernel.format(host.release),
-                initrd=initrd.format(host.release),
-                cmdline=None,
-                origin=tool,
-            )
-            return _debians(files, host.path(marker)) if tool == _DEBIANS else files
-    return None
-
-
-def _debians(files: BootFiles, path: Path) -> BootFiles | None:
-    """Those that /etc/default/kdump-tools names, if it does; None where it is switched off:
-    kdump-tools(5)."""
-    variables = shellvars.parse(path.read_text(encoding="utf-8", errors="replace"))
-    try:
-        if shellvars.value(variables, "USE_KDUMP", "1") == "0":
-            return None
-        kernel, initrd = (shellvars.value(variables, f"KDUMP_{n}") for n in ("KERNEL", "INITRD"))
-    except NotPlain as error:
-        raise CannotTell(f"/etc/default/kdump-tools: {error}") from None
-    return replace(files, kernel=kernel, initrd=initrd or None) if kernel else files
 
 
 def _look(host: Host) -> dict[str, BootImage | str]:

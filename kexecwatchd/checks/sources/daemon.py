@@ -17,18 +17,24 @@ _GROUPS = tuple(
     for hierarchy in ("", "unified/", "systemd/")
 )
 
-#: What to do to have it keep the crash image right.
-TEND_CRASH = (
-    'Set mode = "ensure", kernel, initrd and cmdline in [crash] of /etc/kexecwatchd/'
-    "kexecwatchd.toml, and start kexecwatchd (systemctl enable --now kexecwatchd)."
-)
-
 FILES = (*_GROUPS, *bootfiles.FILES)
 
 
 def tends(host: Host, image: ImageName) -> bool:
     """True when it runs, and loads this image when that is called for. Raises CannotTell."""
-    if host.config is None or not any(host.path(group).exists() for group in _GROUPS):
-        return False
+    return _would_tend(host, image) and any(host.path(group).exists() for group in _GROUPS)
+
+
+def tend_crash(host: Host) -> str:
+    """What to do to have it keep the crash image right. Raises CannotTell."""
+    if _would_tend(host, ImageName.CRASH):
+        return "Start kexecwatchd (systemctl enable --now kexecwatchd)."
+    return (
+        'Set mode = "ensure", kernel, initrd and cmdline in [crash] of /etc/kexecwatchd/'
+        "kexecwatchd.toml, and start kexecwatchd (systemctl enable --now kexecwatchd)."
+    )
+
+
+def _would_tend(host: Host, image: ImageName) -> bool:
     configured = host.config.image(image)
     return configured.mode in (Mode.ENSURE, Mode.FOLLOW) and configured.files is not None

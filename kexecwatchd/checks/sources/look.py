@@ -60,7 +60,7 @@ NOT_RECORDED = (
 
 
 def _look(host: Host) -> Look:
-    files = host.config.reboot.files if host.config else None
+    files = host.config.reboot.files
     own = ownlook.look(host.root, host.machine, files)
     seen, known = own.seen, own.known
     if seen.map is None:

@@ -13,12 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.doctor import examine
-from kexecwatchd.checks.host import ABOUT, COLLECTED, Host
+from kexecwatchd.checks.host import ABOUT, COLLECTED, PROFILE, Host
+from kexecwatchd.profiles import find
 from tests.unit.kernel.trees import populate
 
 RELEASE = "6.12.48+deb13-amd64"
+
+#: kdump-tools with its defaults, and the kernel that they find.
+KDUMP_TOOLS: Mapping[str, str | bytes] = {
+    "usr/sbin/kdump-config": "",
+    "etc/default/kdump-tools": (
+        "USE_KDUMP=1\n"
+        "KDUMP_KERNEL=/var/lib/kdump/vmlinuz\n"
+        "KDUMP_INITRD=/var/lib/kdump/initrd.img\n"
+        "# acpi_no_memhotplug\n"
+    ),
+    f"boot/vmlinuz-{RELEASE}": "",
+}
 
 #: What every x86 machine has; a case's own files come over it.
 COMMON: Mapping[str, str | bytes] = {
@@ -35,7 +50,8 @@ class Case:
     """A machine, the answer to expect, and words that its summary must have.
 
     `files` below its root, over those in COMMON (None: not there); `asks`: what each Source tells,
-    by name, as JSON. `about`: what collect noted ({"left_out": {name: why}}).
+    by name, as JSON; the distribution's tool is found in `files`. `about`: what collect noted
+    ({"left_out": {name: why}}).
     """
 
     name: str
@@ -53,7 +69,10 @@ def host_of(case: Case, root: Path) -> Host:
     """The case's machine, collected below `root`."""
     files = {**COMMON, **case.files}
     populate(root, {name: content for name, content in files.items() if content is not None})
-    collected = {f"{COLLECTED}/{name}.json": json.dumps(told) for name, told in case.asks.items()}
+    told = {PROFILE.name: TypeAdapter(PROFILE.type).dump_python(find(root), mode="json")}
+    collected = {
+        f"{COLLECTED}/{name}.json": json.dumps(told) for name, told in {**told, **case.asks}.items()
+    }
     populate(root, {f"{COLLECTED}/{ABOUT}": json.dumps(dict(case.about)), **collected})
     return Host(root, live=False)
 

@@ -14,7 +14,7 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.sources.bootfiles import KERNELS, chosen
 from tests.unit.kernel.trees import populate
 
-from .machines import COMMON, RELEASE, Case, answer_of
+from .machines import COMMON, KDUMP_TOOLS, RELEASE, Case, answer_of
 
 OTHER = "6.12.1+deb13-amd64"
 KERNEL, INITRD = f"/boot/vmlinuz-{RELEASE}", f"/boot/initrd.img-{RELEASE}"
@@ -45,16 +45,23 @@ def seen(
     }
 
 
-DEBIAN = ("/var/lib/kdump/vmlinuz", "/var/lib/kdump/initrd.img")
-KDUMP: Files = {"etc/default/kdump-tools": "USE_KDUMP=1\n# acpi_no_memhotplug\n", DIMM: "15\n"}
-APPEND = 'KDUMP_CMDLINE_APPEND="nr_cpus=1 acpi_no_memhotplug"\n'
+DEFAULTS = "etc/default/kdump-tools"
+ON = str(KDUMP_TOOLS[DEFAULTS])
+DEBIAN = (KERNEL, f"/var/lib/kdump/initrd.img-{RELEASE}")
+APPEND = ON + 'KDUMP_CMDLINE_APPEND="nr_cpus=1 acpi_no_memhotplug"\n'
+RUNNING = "sys/fs/cgroup/system.slice/kexecwatchd.service/cgroup.procs"
+
+
+def kdump(text: str = ON, more: Files | None = None) -> Files:
+    return {**KDUMP_TOOLS, DEFAULTS: text, **(more or {})}
+
 
 CASES = (
     Case("good", Answer.OK, "the crash image's", files(), seen()),
-    Case("kdump-tools, switched off", Answer.NOT_APPLICABLE, "none",
-         {"etc/default/kdump-tools": "USE_KDUMP=0\n"}),
-    Case("kdump-tools, and nothing for it to load into", Answer.NOT_APPLICABLE, "none",
-         {"etc/default/kdump-tools": "USE_KDUMP=1\n", "proc/cmdline": "ro quiet\n"}),
+    Case("kdump-tools, switched off", Answer.NOT_APPLICABLE,
+         "none are configured; kdump-tools names none: it is switched off", kdump("USE_KDUMP=0\n")),
+    Case("kdump-tools, and nothing for it to load into", Answer.NOT_APPLICABLE, "no crashkernel=",
+         kdump(more={"proc/cmdline": "ro quiet\n"})),
     Case("another release than the running one", Answer.OK, "yes", files(),
          seen("6.99-other", "initramfs-6.99-otherkdump.img")),
     Case("a name that tells nothing", Answer.OK, "yes", files(), seen(initrd="initrd")),
@@ -79,13 +86,15 @@ CASES = (
     Case("an empty slot", Answer.OK, "yes", files(more={DIMM: "0\n"}), seen()),
     Case("memory through ACPI, and told", Answer.OK, "yes",
          files("nr_cpus=1 acpi_no_memhotplug", {DIMM: "15\n"}), seen()),
-    Case("kdump-tools does not tell it", Answer.PROBLEM, "lacks acpi_no_memhotplug", KDUMP,
+    Case("kdump-tools does not tell it", Answer.PROBLEM, "lacks acpi_no_memhotplug",
+         kdump(more={DIMM: "15\n"}), seen(paths=DEBIAN)),
+    Case("kexecwatchd tells it", Answer.OK, "yes", kdump(more={DIMM: "15\n", RUNNING: "1\n"}),
          seen(paths=DEBIAN)),
     Case("kdump-tools has others", Answer.OK, "the crash image's",
-         {"etc/default/kdump-tools": f"KDUMP_KERNEL={KERNEL}\nKDUMP_INITRD={INITRD}\n"}, seen()),
+         kdump(f"USE_KDUMP=1\nKDUMP_KERNEL={KERNEL}\nKDUMP_INITRD={INITRD}\n"), seen()),
     Case("kdump-tools' kernel is worked out", Answer.CANNOT_TELL, "KDUMP_KERNEL is set to",
-         {"etc/default/kdump-tools": "KDUMP_KERNEL=/boot/vmlinuz-$(uname -r)\n"}, seen()),
-    Case("kdump-tools tells it", Answer.OK, "yes", {**KDUMP, "etc/default/kdump-tools": APPEND},
+         kdump("USE_KDUMP=1\nKDUMP_KERNEL=/boot/vmlinuz-$(uname -r)\n"), seen()),
+    Case("kdump-tools tells it", Answer.OK, "yes", kdump(APPEND, {DIMM: "15\n"}),
          seen(paths=DEBIAN)),
 )  # fmt: skip
 
@@ -125,8 +134,8 @@ def test_other_words_for_few_cpus(tmp_path: Path, cmdline: str) -> None:
 
 def test_whose_kernels_are_looked_at(tmp_path: Path) -> None:
     """The crash image's may be a distribution's; a reboot image has kexecwatchd.toml only."""
-    theirs = "/var/lib/kdump/vmlinuz"
-    populate(tmp_path, {**COMMON, "etc/default/kdump-tools": "", theirs[1:]: b"no kernel"})
+    theirs = KERNEL
+    populate(tmp_path, {**COMMON, **KDUMP_TOOLS, theirs[1:]: b"no kernel"})
     host = Host(tmp_path)
     assert [(f.image.value, f.origin) for f in chosen(host)] == [("crash", "kdump-tools")]
     found = host.ask(KERNELS)

@@ -15,7 +15,7 @@ import pytest
 from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.collection import WITHOUT_ADDRESSES, collect
 from kexecwatchd.checks.doctor import ask, examine
-from kexecwatchd.checks.host import ABOUT, COLLECTED, FILES, CannotTell, Host, Source
+from kexecwatchd.checks.host import ABOUT, COLLECTED, FILES, PROFILE, CannotTell, Host, Source
 from kexecwatchd.checks.registry import CHECKS
 from kexecwatchd.ctl import collect as verb
 from kexecwatchd.ctl.exitcodes import ExitCode
@@ -63,7 +63,8 @@ def unpacked(host: Host, *checks: Check, to: Path, with_addresses: bool = False)
 def test_only_what_a_check_reads(machine: Host) -> None:
     populate(machine.root, {"etc/one": "1", "etc/two": "2"})
     found = collect(machine, [check_of(files=("etc/one", "etc/none"))], with_addresses=True)
-    assert set(found.files) == {*FILES, "etc/one", f"{COLLECTED}/{ABOUT}"}
+    profile = f"{COLLECTED}/{PROFILE.name}.json"
+    assert set(found.files) == {*FILES, "etc/one", f"{COLLECTED}/{ABOUT}", profile}
 
 
 def test_what_has_addresses_only_when_asked_for(machine: Host, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from kexecwatchd import config
 from kexecwatchd.checks import doctor
 from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.host import ABOUT, COLLECTED, CannotTell, Host
+from kexecwatchd.config import Config
+from kexecwatchd.model import Mode
 from tests.unit.kernel.trees import populate
 
 ADDRESS = "0x13a53f000-0x13fffffff"
@@ -68,13 +70,13 @@ def test_an_error_is_an_answer_and_takes_no_other_with_it(error: Exception, says
 def test_a_configuration_in_force_comes_before_the_files(tmp_path: Path) -> None:
     in_force = config.from_tables({"crash": {"mode": "off"}}, {})
     assert Host(tmp_path, in_force=in_force).config == in_force
-    assert Host(tmp_path).config is None
+    assert Host(tmp_path).config == Config()
 
 
 def test_either_place_has_a_configuration_and_a_wrong_one_is_no_answer(tmp_path: Path) -> None:
     vendor = {"usr/lib/kexecwatchd/kexecwatchd.toml": '[crash]\nmode = "off"\n'}
     populate(tmp_path / "vendor", vendor)
-    assert Host(tmp_path / "vendor").config
+    assert Host(tmp_path / "vendor").config.crash.mode is Mode.OFF
     populate(tmp_path / "wrong", {"etc/kexecwatchd/kexecwatchd.toml": "[crash]\nmode = 1\n"})
     with pytest.raises(CannotTell, match="configuration is wrong"):
         _ = Host(tmp_path / "wrong").config

@@ -20,11 +20,10 @@ from kexecwatchd.kernel.initrd_contents import Contents
 from tests.unit.kernel.test_initrd import cpio
 from tests.unit.kernel.trees import populate
 
-from .machines import COMMON, Case, answer_of
+from .machines import COMMON, KDUMP_TOOLS, RELEASE, Case, answer_of
 
 MIB = 1 << 20
-KDUMP_TOOLS = {"etc/default/kdump-tools": "USE_KDUMP=1\n"}
-PATH = "var/lib/kdump/initrd.img"
+PATH = f"var/lib/kdump/initrd.img-{RELEASE}"
 
 CONTENTS = Contents(
     packed=20 * MIB,

@@ -13,11 +13,11 @@ from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.paging_levels import CHECK, OUT_OF_REACH, OutOfReach
 from tests.unit.kernel.trees import populate
 
-from .machines import Case, answer_of
+from .machines import KDUMP_TOOLS, RELEASE, Case, answer_of
 
 NAMED = "/boot/vmlinuz"
 OTHER = "/boot/vmlinuz-other"
-DEBIAN = "/var/lib/kdump/vmlinuz"
+DEBIAN = f"/boot/vmlinuz-{RELEASE}"
 
 LA57 = {"proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu vme la57 rdpid\n\n"}
 FOUR_LEVELS = {"proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu vme rdpid\n\n"}
@@ -89,7 +89,7 @@ CASES = (
         "too old, for kdump-tools",
         Answer.PROBLEM,
         f"{DEBIAN} (crash image) cannot be entered",
-        {**LA57, "etc/default/kdump-tools": "USE_KDUMP=1\n"},
+        {**LA57, **KDUMP_TOOLS},
         asks(REACHED, debian=OLD),
     ),
     Case(

@@ -8,7 +8,7 @@ from pathlib import Path
 from kexecwatchd.checks.check import Answer
 from kexecwatchd.checks.panic import CHECK
 
-from .machines import RELEASE, Case, answer_of
+from .machines import KDUMP_TOOLS, RELEASE, Case, answer_of
 
 SYSCTL = "proc/sys/kernel"
 # Debian's defaults, but for panic_on_oops, which kdump-tools sets.
@@ -52,7 +52,7 @@ CASES = (
         "one is configured",
         Answer.WARNING,
         "panic_on_oops is 0",
-        {**NONE_LOADED, "etc/default/kdump-tools": "USE_KDUMP=1\n"},
+        {**NONE_LOADED, **KDUMP_TOOLS},
     ),
     Case("not collected", Answer.CANNOT_TELL, "panic_on_oops was not"),
 )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the distribution's own kdump tool would load as the crash image: a module for each tool.
+
+None of their files is run. Each module works out, from what a Reader shows it, the very arguments
+that its tool would give to kexec(8); where only a shell, or the tool itself, could tell them, it
+says so and guesses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kexecwatchd.model import ImageFiles
+from kexecwatchd.profiles import debian
+from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
+
+_PROFILES = (debian,)
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """A tool that is installed. All paths are those of the machine, without the root's.
+
+    `files`: what it would load, its command line byte for byte; None, and `obstacle` says why. It
+    says so of the tool: "it is switched off: ...". `idle`: that is what the tool means to do.
+    `origins`: for "kernel", "initrd" and "cmdline", the file that decided. `reads`: files and links
+    whose change can change all this.
+    """
+
+    tool: str
+    files: ImageFiles | None
+    obstacle: str = ""
+    idle: bool = False
+    origins: Mapping[str, Path] = field(default_factory=dict)
+    reads: tuple[Path, ...] = ()
+
+
+def find(root: Path) -> SetUp | None:
+    """What the tool that is installed on the machine below `root` would load; None: there is none.
+
+    Raises nothing: what goes wrong is the SetUp's obstacle.
+    """
+    for profile in _PROFILES:
+        reader = Reader(root)
+        try:
+            if not reader.exists(profile.PROGRAM):
+                continue
+            files, origins = profile.set_up(reader)
+        except Obstacle as error:
+            idle = isinstance(error, Idle)
+            return SetUp(profile.TOOL, None, str(error), idle=idle, reads=reader.reads)
+        except OSError as error:
+            told = f"{error.filename}: {error.strerror}"
+            return SetUp(profile.TOOL, None, told, reads=reader.reads)
+        return SetUp(profile.TOOL, files, origins=origins, reads=reader.reads)
+    return None
