@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kexecwatchd import hazards
+from kexecwatchd import hazards, upgrades
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.execute import CONFIGURED, Outcome
 from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG
@@ -32,6 +33,7 @@ from kexecwatchd.model import (
     State,
     Step,
 )
+from kexecwatchd.ondisk import OnDisk
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.report import Decision
 
@@ -63,6 +65,7 @@ def intending(
             online=seen.online,
             why=why,
             at_wall=now.wall,
+            tried=upgrades.tried(seen.on_disk.get(image)),
         ),
     )
 
@@ -91,6 +94,7 @@ def after_load(
                 source=outcome.source,
             ),
         )
+    tried = outcome.signatures or upgrades.tried(before.on_disk.get(image))
     refused = ledger.refused_flags | outcome.refused_flags
     ledger = _unarmed(ledger, outcome).model_copy(update={"refused_flags": refused})
     if not outcome.succeeded:
@@ -100,6 +104,8 @@ def after_load(
             image,
             intent=None,
             owed=record.owed or (LOAD_FAILED if outcome.called else ""),
+            # What may yet succeed is still to be tried.
+            tried=tried if outcome.hopeless else record.tried,
             failures=record.failures + 1,
             last_error=outcome.error,
             next_try=now.boot + _pause(FIRST_RETRY, record.failures),
@@ -128,6 +134,8 @@ def after_load(
         uncured=Drift(),
         degraded=outcome.degraded,
         last_good=outcome.kept,
+        tried=tried,
+        copied=not outcome.keep_error,
         load_count=record.load_count + 1,
         failures=0,
         last_error="",
@@ -300,6 +308,17 @@ def retry_now(ledger: Ledger) -> Ledger:
         record = ledger.of(image)
         if record.next_try or record.next_unload:
             ledger = ledger.with_image(image, next_try=0.0, next_unload=0.0)
+    return ledger
+
+
+def new_files(
+    ledger: Ledger, before: Mapping[ImageName, OnDisk], after: Mapping[ImageName, OnDisk]
+) -> Ledger:
+    """Where files were finished between two looks, what failed before may work now."""
+    for image, disk in after.items():
+        new = not disk.unfinished and disk != before.get(image)
+        if new and disk.signatures != ledger.of(image).tried:
+            ledger = ledger.with_image(image, next_try=0.0)
     return ledger
 
 

@@ -19,6 +19,8 @@ from kexecwatchd.bus import Bus, delayed_shutdown
 from kexecwatchd.config import Config, ConfigError, Sources
 from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine, now
+from kexecwatchd.filewatch import Alarm
+from kexecwatchd.imagefiles import ImageFilesWatch
 from kexecwatchd.metrics import Textfile
 from kexecwatchd.model import ImageName, Mode
 from kexecwatchd.report import Decision, Details, History, ImageStatus, Status
@@ -36,11 +38,13 @@ class Daemon:
         self._sources = sources
         self._wake = asyncio.Event()
         self._uevents = Uevents(self._wake.set)
+        self._alarm = Alarm(self._wake.set)
         self._engine = Engine(
             root,
             config,
             self._uevents.take,
             self._publish,
+            ImageFilesWatch(root, self._alarm),
             decided=self._decided,
             loading=delayed_shutdown,
         )
@@ -60,6 +64,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         # Before the first look, so that nothing can happen unseen between the two.
         self._uevents.start(loop)
+        self._alarm.start(loop)
         await self._engine.start()
         beside = [loop.create_task(self._bus.run()), loop.create_task(self._announce())]
         try:
@@ -69,6 +74,7 @@ class Daemon:
             notify.stopping()
             self._textfile.end()
             self._uevents.stop(loop)
+            self._alarm.stop(loop)
             for task in beside:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

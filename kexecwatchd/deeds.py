@@ -159,8 +159,9 @@ def news(step: Step, waits: str, record: ImageRecord, *, settled: bool) -> Told 
 
 def told_by(step: Step, waits: str) -> Told:
     """What somebody knows who was told this. Not the reason, whose figures change all the time;
-    nor what it waits for; nor who holds, which is told of each hold."""
-    held = HELD_OFF if step.held.endswith(HELD_OFF) else step.held
+    nor what it waits for; nor who holds, which is told of each hold; nor that files are being
+    written, since the load that follows is told."""
+    held = "" if step.passing else HELD_OFF if step.held.endswith(HELD_OFF) else step.held
     return Told(state=step.verdict.state, why=held or (WAITS if waits else ""))
 
 

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from kexecwatchd import bookkeeping, bootmemory, decisions, deeds, reconcile, summary
@@ -25,9 +26,10 @@ from kexecwatchd.config import Config
 from kexecwatchd.deeds import Deed
 from kexecwatchd.execute import Outcome
 from kexecwatchd.hands import Hands
+from kexecwatchd.imagefiles import ImageFilesWatch
 from kexecwatchd.kernel import kexec_state
 from kexecwatchd.ledger import Ledger, Prediction
-from kexecwatchd.model import Action, ImageName, Load, Mode, Observation, Step, Unload
+from kexecwatchd.model import Action, Blocks, ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
 from kexecwatchd.pacing import Pacing
 from kexecwatchd.report import Decision, Details, ImageStatus, Status
@@ -51,7 +53,8 @@ def now() -> Now:
 class Engine:
     """Keeps both images right. `events` hands over the uevents since it was last called, `decided`
     hears each decision, and each load is made inside `loading()`. `checks`: the questions to ask
-    when there is time.
+    when there is time. `files` watches
+    what images are loaded from.
 
     `configured` is the configuration as it was read, `config` the one in force, `seen` and `steps`
     are the last look and what it means, `hands` what carries that out.
@@ -63,6 +66,7 @@ class Engine:
         config: Config,
         events: Callable[[], Batch],
         publish: Callable[[Status], None],
+        files: ImageFilesWatch,
         *,
         decided: Callable[[Decision], None],
         loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
@@ -71,6 +75,7 @@ class Engine:
         self.configured = config
         self._events = events
         self._publish = publish
+        self._files = files
         self._observer = Observer(root)
         boot_id = kexec_state.boot_id(root)
         self.book = Book(root / "run/kexecwatchd/ledger.json", boot_id, decided)
@@ -90,7 +95,7 @@ class Engine:
         self._next_look = 0.0
         self._looked_at = 0.0
         self._busy: summary.Busy | None = None
-        self.seen: Observation
+        self.seen = Observation(None, Blocks(0, {}), crash_loaded=None, reboot_loaded=None)
         self.steps: tuple[Step, ...] = ()
         self.config_error = ""
         self._configured_at = now().wall
@@ -164,7 +169,7 @@ class Engine:
             planned = [step for step in planned if isinstance(step.action, Unload)]
         else:
             look_due = self._next_look
-        return min([look_due, *(self._due(step) for step in planned)])
+        return min([look_due, self._files.due, *(self._due(step) for step in planned)])
 
     def _due(self, step: Step) -> float:
         """When a planned action may be done; an unload waits for nothing but its last failure."""
@@ -268,10 +273,10 @@ class Engine:
         self._pacing.looked(moment.boot)
         changed, self._changed = self._changed, set()
         before = self.seen if confirming else None
-        settings = self.config.reboot
-        files = settings.files if settings.mode in (Mode.ENSURE, Mode.FOLLOW) else None
-        self.seen = await asyncio.to_thread(self._observer.look, self.book.ledger, changed, files)
-        book = self.book.ledger
+        on_disk = self.seen.on_disk
+        self.seen = await asyncio.to_thread(self._look, changed, moment.boot)
+        self._files.tell()
+        book = bookkeeping.new_files(self.book.ledger, on_disk, self.seen.on_disk)
         if confirming is not None and before is not None:
             book = bookkeeping.confirmed(book, confirming, before, self.seen)
         self.book.ledger = reconcile.recognise(self.seen, book)
@@ -279,6 +284,18 @@ class Engine:
         self._timetable.looked(self.seen, moment.boot)
         self._plan_next_look(moment.boot)
         return moment
+
+    def _look(self, changed: Iterable[int] | None, moment: float) -> Observation:
+        """The look itself, which blocks: first the machine, then the files of what we may load."""
+        ledger = self.book.ledger
+        configs = {image: self.config.image(image) for image in ImageName}
+        files = {
+            image: config.files
+            for image, config in configs.items()
+            if config.files is not None and config.mode in (Mode.ENSURE, Mode.FOLLOW)
+        }
+        seen = self._observer.look(ledger, changed, files.get(ImageName.REBOOT))
+        return replace(seen, on_disk=self._files.look(files, seen, ledger, moment))
 
     def think_again(self) -> None:
         """Decide anew on what was seen last, since somebody wants something else."""
@@ -322,10 +339,11 @@ class Engine:
 
     def _absorb(self) -> Iterable[int] | None:
         """Take in the uevents so far; returns the memory blocks that they name, None for all."""
+        moment = now().boot
+        self._files.listen(moment)
         batch = self._events()
         if not batch:
             return ()
-        moment = now().boot
         self._pacing.event(moment)
         self._timetable.event(moment)
         self._motion_looks = 0

@@ -16,6 +16,7 @@ from kexecwatchd.kernel.kexec_file import KEXEC_FILE_DEBUG, KEXEC_FILE_NO_CMA
 from kexecwatchd.ledger import LastGood, Pair
 from kexecwatchd.loaders import Call, kexec_file, kexec_tools
 from kexecwatchd.model import ImageFiles, ImageName, Load, Observation, Placement
+from kexecwatchd.ondisk import Signatures
 from kexecwatchd.preflight import Files, Refused
 from kexecwatchd.ranges import RangeSet
 
@@ -41,6 +42,7 @@ class Outcome:
     `number`: the errno of the last call that failed, 0 where the kernel refused none. `degraded`
     says why it was not the configured files that were loaded. `placement` is None where the loader
     did not tell it whole. `refused_flags`: those that this kernel does not know.
+    `signatures`: the configured files, where it came to the call for them.
     `hopeless`: trying again comes to nothing while the machine is as it is. `kept` is our copy of
     what was loaded, None where it could not be made (`keep_error`).
     """
@@ -54,6 +56,7 @@ class Outcome:
     placement: Placement | None = None
     refused_flags: int = 0
     hopeless: bool = False
+    signatures: Signatures | None = None
     kept: LastGood | None = None
     keep_error: str = ""
 
@@ -97,10 +100,13 @@ class Executor:
         refused = refused_flags
         hopeless = False
         number = 0
+        opened: Signatures | None = None
         for source, paths in candidates:
             try:
                 with preflight.checked(paths, image, seen, self._root) as files:
                     signatures = (files.kernel_signature, files.initrd_signature)
+                    if source == CONFIGURED:
+                        opened = Signatures(pair.kernel, pair.initrd, *signatures)
                     attempt = (image, detour is not None, *signatures, paths.cmdline)
                     if seen.loaded(image):
                         self._refuse_known_failure(attempt)
@@ -117,6 +123,7 @@ class Executor:
                             degraded="" if source == CONFIGURED else problems[0],
                             placement=_with_alignment(call.placement, files),
                             refused_flags=refused,
+                            signatures=opened,
                             kept=good,
                             keep_error=keep_error,
                         )
@@ -136,6 +143,7 @@ class Executor:
             number=number,
             refused_flags=refused,
             hopeless=hopeless,
+            signatures=opened,
         )
 
     def forget_failures(self) -> None:

@@ -33,7 +33,7 @@ class Hands:
         clock: Callable[[], Now],
         loading: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        self._copies = root / "var/lib/kexecwatchd/last-good"
+        self._copies = root / lastgood.DIRECTORY
         self._executor = Executor(root, self._copies)
         self._book = book
         self._clock = clock

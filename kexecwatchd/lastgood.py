@@ -21,6 +21,8 @@ from kexecwatchd.ledger import LastGood, Pair
 from kexecwatchd.model import ImageFiles
 from kexecwatchd.preflight import Files
 
+DIRECTORY = Path("var/lib/kexecwatchd/last-good")  # below the root
+
 CHUNK = 1 << 20
 
 
@@ -46,6 +48,19 @@ def keep(directory: Path, pair: Pair, files: Files) -> LastGood:
     )
 
 
+def same(directory: Path, kept: LastGood, files: Files) -> bool:
+    """Whether these files have the content of our copies."""
+    pairs = [(files.kernel_fd, kept.kernel_signature)]
+    if files.initrd_fd is not None or kept.initrd_signature:
+        if files.initrd_fd is None or not kept.initrd_signature:
+            return False
+        pairs.append((files.initrd_fd, kept.initrd_signature))
+    try:
+        return all(_equal(fd, _name(directory, signature)) for fd, signature in pairs)
+    except OSError:
+        return False
+
+
 def prune(directory: Path, kept: Iterable[LastGood | None]) -> None:
     """Remove every copy that no image needs any more, as far as that can be done."""
     needed = {
@@ -63,6 +78,18 @@ def prune(directory: Path, kept: Iterable[LastGood | None]) -> None:
 
 def _name(directory: Path, signature: str) -> Path:
     return directory / hashlib.sha256(signature.encode()).hexdigest()[:32]
+
+
+def _equal(fd: int, path: Path) -> bool:
+    with path.open("rb", buffering=0) as copy:
+        offset = 0
+        while True:
+            chunk = os.pread(fd, CHUNK, offset)
+            if chunk != os.pread(copy.fileno(), CHUNK, offset):
+                return False
+            if not chunk:
+                return True
+            offset += len(chunk)
 
 
 def _copy(fd: int, signature: str, directory: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
 
 from kexecwatchd.model import Drift, ImageName, Mode, PlacedBy, Placement, Segment, State
+from kexecwatchd.ondisk import Signatures
 from kexecwatchd.ranges import RangeSet
 from kexecwatchd.report import Decision, Hold
 
@@ -94,7 +95,7 @@ class Pair(_Frozen):
 class Intent(_Frozen):
     """Written before a load, taken back after it: what an interrupted daemon was about to do.
 
-    `why` is the load's reason, `at_wall` when it began, in Unix seconds.
+    `why` is the load's reason, `at_wall` when it began, in Unix seconds. `tried`: see ImageRecord.
     """
 
     pair: Pair
@@ -103,6 +104,7 @@ class Intent(_Frozen):
     online: Ranges
     why: str = ""
     at_wall: float = 0
+    tried: Signatures | None = None
 
 
 class LoadRecord(_Frozen):
@@ -202,6 +204,8 @@ class ImageRecord(_Frozen):
     uncured: DriftRecord = Drift()
     degraded: str = ""
     last_good: LastGood | None = None
+    tried: Signatures | None = None
+    copied: bool = False
     load_count: int = 0
     last_load: LoadRecord | None = None
     failures: int = 0

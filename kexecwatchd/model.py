@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from kexecwatchd.ondisk import OnDisk
 from kexecwatchd.ranges import Range, RangeSet
 
 
@@ -291,6 +292,8 @@ class Observation:
     kernels try first unless they are told not to. `logs_placement`: as far as is known this kernel
     has KEXEC_FILE_DEBUG. `tools_obstacle`: why kexec-tools cannot load,
     "" = it can. `switched_off`: other tools' udev rules that takeover.py switched off.
+
+    `on_disk`: the files of the images that we may load.
     """
 
     map: MemoryMap | None
@@ -315,6 +318,7 @@ class Observation:
     logs_placement: bool = True
     tools_obstacle: str = ""
     switched_off: tuple[str, ...] = ()
+    on_disk: Mapping[ImageName, OnDisk] = field(default_factory=dict)
 
     @property
     def ram(self) -> RangeSet:
@@ -401,9 +405,11 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The plan for one image: its verdict, what to do, and if nothing, why not (`held`)."""
+    """The plan for one image: its verdict, what to do, and if nothing, why not (`held`), and
+    whether that passes by itself (`passing`)."""
 
     image: ImageName
     verdict: Verdict
     action: Load | Unload | None = None
     held: str = ""
+    passing: bool = False

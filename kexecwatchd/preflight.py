@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexecwatchd import trusted
-from kexecwatchd.kernel import bootimage, ima, initrd, kexec_state
+from kexecwatchd.kernel import bootimage, ima, initrd, kexec_state, lease
 from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, FOUR_LEVEL_END, BootImage
 from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.ranges import RangeSet
@@ -77,6 +77,9 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[int, str]:
     stack.callback(os.close, fd)
     if not os.fstat(fd).st_size:
         raise Refused(f"{path} is empty")
+    if lease.open_for_writing(fd):
+        # ETXTBSY, which comes after the old image is gone.
+        raise Refused(f"{path} is being written: somebody has it open for writing")
     return fd, signature(fd)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kexecwatchd import avoid, hazards, holds
+from kexecwatchd import avoid, hazards, holds, upgrades
 from kexecwatchd.config import Config, ImageConfig, RebootConfig
 from kexecwatchd.judge import describe, judge
 from kexecwatchd.kernel.acpi_memory import NO_MEMORY_HOTPLUG
@@ -59,9 +59,11 @@ def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> Imag
         # The old one outlived the failure; whether it is still right is another question.
         record = record.model_copy(update={"owed": ""})
     fingerprint = seen.fingerprint if image is ImageName.CRASH else ""
+    disk = seen.on_disk.get(image)
     replaced = bool(record.fingerprint and fingerprint and record.fingerprint != fingerprint)
     if seen.map is not None and (record.ram is None or replaced):
-        return _first_sight(seen, record, fingerprint)
+        return upgrades.adopt(_first_sight(seen, record, fingerprint), disk)
+    record = upgrades.adopt(record, disk)
     if image is ImageName.CRASH and seen.map is not None and seen.header is not None:
         return _read_back(seen, record, fingerprint)
     return record
@@ -119,6 +121,8 @@ def _after_interruption(image: ImageName, seen: Observation, record: ImageRecord
         update={
             "ours": True,
             "pair": intent.pair,
+            "tried": intent.tried,
+            "copied": False,
             "ram": intent.ram | (record.ram or intent.ram) | seen.ram,
             "online": intent.online | (record.online or intent.online) | seen.online,
             "placement": None,
@@ -140,6 +144,8 @@ def _first_sight(seen: Observation, record: ImageRecord, fingerprint: str) -> Im
         update={
             "ours": False,
             "pair": None,
+            "tried": None,
+            "copied": False,
             "ram": seen.ram,
             "online": seen.online,
             "placement": None,
@@ -198,10 +204,16 @@ def _step(image: ImageName, seen: Observation, record: ImageRecord, config: Imag
     wanted = _wanted(image, seen, record, config, verdict)
     if isinstance(wanted, Unload):
         return _unload(image, seen, verdict)
+    passing = False
+    if isinstance(wanted, str) and seen.loaded(image):
+        disk = seen.on_disk.get(image)
+        new = upgrades.wanted(record, disk)
+        if new and (isinstance(new, Load) or not wanted):
+            wanted, passing = new, disk is not None and disk.unfinished
     if isinstance(wanted, Load):
         wanted = permitted(wanted, image, seen, record, config)
     if isinstance(wanted, str):
-        return Step(image, verdict, held=wanted)
+        return Step(image, verdict, held=wanted, passing=passing)
     return Step(image, verdict, wanted)
 
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kexecwatchd import decisions
 from kexecwatchd.checks import doctor
@@ -22,6 +22,7 @@ from kexecwatchd.checks.check import Answer, Check, Finding
 from kexecwatchd.checks.host import Host
 from kexecwatchd.checks.registry import CHECKS
 from kexecwatchd.model import Observation
+from kexecwatchd.ondisk import OnDisk
 from kexecwatchd.report import CheckResult
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ class Timetable:
     seen: Observation | None = None
 
     def looked(self, seen: Observation, now: float) -> None:
-        """A look has seen this: a change calls for a round."""
+        """A look has seen this: a change calls for a round, but not that a file is quiet now."""
+        on_disk = {image: OnDisk(disk.signatures) for image, disk in seen.on_disk.items()}
+        seen = replace(seen, on_disk=on_disk)
         if seen != self.seen:
             self.seen = seen
             self.changed = now

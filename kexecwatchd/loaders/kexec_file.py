@@ -16,7 +16,7 @@ from kexecwatchd.preflight import Files
 BUSY_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 # Failures that say nothing about the files.
-PASSING = (errno.ENOMEM, errno.EINTR, errno.EBUSY)
+PASSING = (errno.ENOMEM, errno.EINTR, errno.EBUSY, errno.ETXTBSY)
 
 
 def load(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import world
 from tests.integration.harness import FakeBackend, PrivateBus
 
 # In the background of a shell SIGINT is ignored, and so it would be for the programs that we run.
@@ -31,6 +32,14 @@ def bus_directory(monkeypatch: pytest.MonkeyPatch) -> Generator[Path, None, None
         directory.chmod(0o755)
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={directory / 'bus'}")
         yield directory
+
+
+@pytest.fixture(autouse=True)
+def closed_alarms() -> Generator[None, None, None]:
+    """A user can have 128 inotify instances (fs.inotify.max_user_instances)."""
+    yield
+    while world.opened:
+        world.opened.pop().close()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from kexecwatchd.checks.check import Check
 from kexecwatchd.config import Config
 from kexecwatchd.desk import Desk
 from kexecwatchd.engine import Engine
+from kexecwatchd.filewatch import Alarm
+from kexecwatchd.imagefiles import ImageFilesWatch
 from kexecwatchd.kernel import kexec_file
 from kexecwatchd.loaders import kexec_tools
 from kexecwatchd.model import ImageName
@@ -29,6 +31,10 @@ BOOTED = 1000.0
 WALL = 1_700_000_000.0
 
 
+# Alarms that a test has opened, and conftest.py closes.
+opened: list[Alarm] = []
+
+
 class Killed(BaseException):
     """kill -9: nothing of the daemon runs after this."""
 
@@ -39,7 +45,8 @@ class World:
     `load_seconds` is how long each load takes; each of `during_load` is done in the middle of one.
     `journal` has the messages of the entries, `entries` their fields, `decided` the decisions and
     `published` what the bus would show. `checks` is what the daemon asks; a round takes no time,
-    unless one of them `hangs`.
+    unless one of them `hangs`. `sources` are files that the configuration is completed from, and
+    `sources_changed` when it was told that they did.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -54,6 +61,9 @@ class World:
         self.decided: list[Decision] = []
         self.checks: tuple[Check, ...] = ()
         self.hangs = False
+        self.sources: list[Path] = []
+        self.sources_changed: list[float] = []
+        self.alarm: Alarm
         self._batch = Batch()
         self._planned: list[tuple[float, Callable[[], None]]] = []
         monkeypatch.setattr(engine, "now", lambda: Now(self.now, WALL + self.now - BOOTED))
@@ -96,11 +106,20 @@ class World:
     async def start(self, config: Config) -> None:
         """Start a daemon, or start it again: what the one before knew is on disk or lost."""
         decisions._found.clear()
+        self.alarm = Alarm(lambda: None)
+        opened.append(self.alarm)
+        files = ImageFilesWatch(
+            self.kernel.root,
+            self.alarm,
+            sources=lambda: self.sources,
+            sources_changed=lambda: self.sources_changed.append(self.now),
+        )
         self.engine = Engine(
             self.kernel.root,
             config,
             self._take,
             self._publish,
+            files,
             decided=self.decided.append,
             checks=self.checks,
         )

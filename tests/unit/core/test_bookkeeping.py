@@ -110,6 +110,7 @@ def test_a_load_that_succeeds_starts_a_new_record() -> None:
         online=seen().online,
         placement=PLACEMENT,
         last_good=KEPT,
+        copied=True,
         load_count=2,
         last_load=LoadRecord(
             ended=500,

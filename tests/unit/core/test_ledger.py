@@ -37,6 +37,7 @@ from kexecwatchd.model import (
     Segment,
     State,
 )
+from kexecwatchd.ondisk import Signatures
 from kexecwatchd.ranges import Range, RangeSet
 from kexecwatchd.report import Decision, Hold
 
@@ -54,6 +55,7 @@ segments = st.lists(
     ),
     max_size=4,
 ).map(tuple)
+tried = st.none() | st.builds(Signatures, texts, texts, texts, texts)
 records = st.builds(
     ImageRecord,
     ours=st.booleans(),
@@ -78,6 +80,7 @@ records = st.builds(
         online=range_sets,
         why=texts,
         at_wall=times,
+        tried=tried,
     ),
     owed=texts,
     landing=st.none() | st.builds(Landing, pair=pairs, ram=range_sets, segments=segments),
@@ -87,6 +90,8 @@ records = st.builds(
     degraded=texts,
     last_good=st.none()
     | st.builds(LastGood, pair=pairs, kernel_signature=texts, initrd_signature=texts),
+    tried=tried,
+    copied=st.booleans(),
     load_count=st.integers(0),
     last_load=st.none()
     | st.builds(
