@@ -97,7 +97,8 @@ def _require_ours(host: Host, found: Sequence[Rival]) -> None:
             )
     if not daemon.tends(host, ImageName.CRASH):
         raise TakeoverError(
-            f"kexecwatchd does not keep the crash image right on this machine. {daemon.tend_crash(host)}"
+            "kexecwatchd does not keep the crash image right on this machine."
+            f" {daemon.tend_crash(host)}"
         )
 
 
