@@ -29,8 +29,8 @@ WARM = "apt-cache policy >/dev/null; python3 -c 'import asyncio, json'; kexec --
 
 _PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "polkitd", "kmod", "procps", "e2fsprogs", "apt",
-    "apt-utils", "python3", "initramfs-tools", "zstd", "linux-image-amd64", "kexec-tools",
-    "kdump-tools", "makedumpfile",
+    "apt-utils", "python3", "initramfs-tools", "zstd", "kexec-tools", "kdump-tools",
+    "makedumpfile",
 )  # fmt: skip
 
 
@@ -57,23 +57,27 @@ SYSTEMS = {
 
 # All hooks run on the host; "$1" is the root file system.
 _KERNELS = r"""set -eu; cd "$1"
-for package in DEBS; do
-    cp "$package" tmp/
-    chroot . dpkg --install "/tmp/${package##*/}"
-    rm "tmp/${package##*/}"
-done
-# kdump-tools leaves its initrd to the first boot when it sees itself in a chroot, as it does here.
-# On a machine it takes the modules for that machine's own root file system (MODULES=dep); which
-# those are cannot be found out here, so they are told.
+mkdir -p tmp/kernels/partial
+APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only \
+    -o Dir::Cache::Archives="$PWD/tmp/kernels" install linux-image-amd64
+for package in DEBS; do cp "$package" tmp/kernels; done
+# kdump-tools has each kernel's installation build its initrd, with the modules for the root file
+# system of the machine (MODULES=dep). In a chroot it leaves that to the first boot (1.10), or fails
+# (1.8). So it works afterwards, and is told the modules.
+hook=etc/kernel/postinst.d/kdump-tools
+chmod a-x $hook
+chroot . sh -c 'dpkg --install /tmp/kernels/*.deb'
+chmod a+x $hook
+rm -r tmp/kernels
 cp -a etc/initramfs-tools tmp/as-packaged
 printf 'virtio_pci\nvirtio_blk\next4\n' >>etc/initramfs-tools/modules
 echo MODULES=list >etc/initramfs-tools/conf.d/lab
 mv usr/bin/ischroot tmp/
 for kernel in boot/vmlinuz-*; do
     release=${kernel#boot/vmlinuz-}
-    chroot . /etc/kernel/postinst.d/kdump-tools "$release"
-    # Without a note of what the initrd was built with, the first load would build it anew (1.10).
-    [ ! -e etc/kdump/sysctl.conf ] || cp etc/kdump/sysctl.conf var/lib/kdump/latest_sysctls-$release
+    chroot . /$hook "$release"
+    # Without a note of what the initrd was built with, the first load would build it anew.
+    cp etc/kdump/sysctl.conf var/lib/kdump/latest_sysctls-$release
 done
 mv tmp/ischroot usr/bin/
 rm -r etc/initramfs-tools
