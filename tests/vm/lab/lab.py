@@ -13,7 +13,7 @@ from . import snapshot as snapshots
 from .cache import Cache, Input, default_directory, digest
 from .machine import Machine
 from .report import working
-from .spec import LAB_CMDLINE, Spec, devices
+from .spec import LAB_CMDLINE, STOCK_CMDLINE, Spec, devices
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Lab:
         install: Sequence[str] = (),
         cmdline: str = "",
         snapshot: bool = True,
-        memory: str = "2G",
+        memory: str = "1G",
     ) -> Machine:
         """Return a running, settled guest with a Debian as people have it; see stock.py.
 
@@ -109,14 +109,16 @@ class Lab:
         spec = Spec(
             built.vmlinuz,
             built.initrd,
-            cmdline=f"{stock.CMDLINE} {cmdline}".strip(),
+            cmdline=f"{STOCK_CMDLINE} {cmdline}".strip(),
             memory=memory,
             # As on machines of that size: hot-added memory is the first above 4 GiB.
             below_4g="3G",
         )
         kind = f"stock-{suite}-{kernel}-{digest([cmdline, memory])[:6]}"
         what = f"stock {suite} with {kernel} {cmdline}".strip()
-        guest = _Guest(what, kind, spec, built.image, [built.image.parent.name], stock.WARM)
+        guest = _Guest(
+            what, kind, spec, built.image, [built.image.parent.name], snapshots.STOCK_WARM
+        )
         return self._start(guest, payload, install, snapshot)
 
     def _start(

@@ -30,6 +30,9 @@ python3 -c 'import asyncio, ctypes, dbus_fast.aio, json, prometheus_client, pyda
 import sdnotify, systemd.daemon, systemd.journal, tomllib'
 kexec --version; udevadm --version; busctl --version"""
 
+#: For a stock Debian, where something will be installed.
+STOCK_WARM = "apt-cache policy >/dev/null; python3 -c 'import asyncio, json'; kexec --version"
+
 _SETTLE = "systemctl is-system-running --wait"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 #: What the kernels of the lab's own disk are told.
 LAB_CMDLINE = "root=/dev/vda rw console=ttyS0 crashkernel=256M"
+#: What a stock Debian is told; crashkernel= as kdump-tools sets it.
+STOCK_CMDLINE = "root=/dev/vda ro console=ttyS0 crashkernel=512M-:192M"
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,6 @@ from .cache import Cache, Input
 from .report import LabError, working
 
 SIZE = "4G"
-#: What the guest's own kernel command line says; kdump-tools proposes the same crashkernel= size.
-CMDLINE = "root=/dev/vda ro console=ttyS0 crashkernel=512M"
-
-#: Read before a snapshot is taken, for whoever installs something and starts it.
-WARM = "apt-cache policy >/dev/null; python3 -c 'import asyncio, json'; kexec --version"
 
 _PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "polkitd", "kmod", "procps", "e2fsprogs", "apt",
