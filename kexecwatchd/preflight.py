@@ -10,6 +10,7 @@ others may write.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexecwatchd import trusted
-from kexecwatchd.kernel import bootimage, ima, initrd, kexec_state, lease
+from kexecwatchd.kernel import bootimage, ima, initrd, kconfig, kexec_file, kexec_state, lease
 from kexecwatchd.kernel.bootimage import ELFCOREHDR_STRING, FOUR_LEVEL_END, BootImage
 from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.ranges import RangeSet
@@ -65,6 +66,8 @@ def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) 
                 raise Refused(f"{paths.initrd}: {error}") from error
         if image is ImageName.CRASH:
             _check_room(boot, initrd_fd, seen)
+            if seen.crash_loaded and seen.limit_reboot < 0:
+                _check_signature(paths.kernel, kernel_fd, root)
         yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature, boot.alignment or 1)
 
 
@@ -107,6 +110,32 @@ def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
     # IMA's word is as good as a signature there (kimage_validate_signature()).
     if lockdown not in ("", "none") and not boot.signed and not ima.refuses_kexec_load(root):
         raise Refused(f"lockdown={lockdown} is on and {paths.kernel} bears no signature")
+
+
+def _check_signature(path: Path, kernel_fd: int, root: Path) -> None:
+    """Only the kernel itself can tell whether it has the key; asked where it insists on one."""
+    try:
+        lockdown = kexec_state.lockdown(root)
+    except OSError as error:
+        raise Refused(f"the machine's state cannot be read: {error}") from error
+    locked = lockdown not in ("", "none")
+    if not locked and not kconfig.is_set(root, "KEXEC_SIG_FORCE"):
+        return
+    try:
+        kexec_file.try_out(kernel_fd)
+    except OSError as error:
+        number = error.errno or 0
+        if number == errno.EBUSY:
+            return  # the load meets the lock too, and has patience
+        if locked and number == errno.EPERM:
+            why = (
+                f"lockdown={lockdown} is on and this kernel does not trust the signature of {path}"
+            )
+        else:
+            name = errno.errorcode.get(number, number)
+            explanation = kexec_file.explain(number, ImageName.CRASH)
+            why = f"the kernel would not take {path}: {name}: {explanation}"
+        raise Refused(f"{why} (the image that is loaded is kept)") from error
 
 
 def _check_paging(paths: ImageFiles, image: ImageName, boot: BootImage, seen: Observation) -> None:

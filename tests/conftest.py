@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rules for every test: hypothesis without clocks, and in CI no silent skips."""
+"""Rules for every test: no image is loaded, hypothesis has no clocks, CI has no silent skips."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kexecwatchd.kernel import kexec_file
+
 NOT_HERE = "not on this platform:"
 
 # How fast a machine is must not decide whether a test passes.
@@ -16,6 +18,16 @@ settings.register_profile(
     "kexecwatchd", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("kexecwatchd")
+
+
+@pytest.fixture(autouse=True)
+def no_kexec_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches the system call of the machine that it runs on, where it may be root."""
+
+    def refuse(*arguments: object) -> int:
+        raise AssertionError(f"a test would have called kexec_file_load{arguments}")
+
+    monkeypatch.setattr(kexec_file, "_syscall", refuse)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -100,6 +100,21 @@ def unload(flags: int) -> None:
     _call(-1, -1, b"", flags | KEXEC_FILE_UNLOAD)
 
 
+def try_out(kernel_fd: int) -> None:
+    """Have the kernel read this kernel file and verify its signature, and load nothing.
+
+    It is given a command line without its NUL, which is what it looks at after the signature, and
+    refuses with EINVAL; what is loaded stays, as with each failed load of a reboot image
+    (kexec_file_load() and kimage_file_prepare_segments() in kernel/kexec_file.c). Raises OSError
+    where it refuses the file itself. Uses up one of kernel.kexec_load_limit_reboot.
+    """
+    try:
+        _call(kernel_fd, -1, b"-", KEXEC_FILE_NO_INITRAMFS)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
 def explain(number: int, image: ImageName) -> str:
     """What this errno of a load or unload means, and what to do next."""
     if number == errno.EADDRNOTAVAIL:

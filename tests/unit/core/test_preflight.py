@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd.kernel import kexec_state
+from kexecwatchd.kernel import kexec_file, kexec_state
 from kexecwatchd.model import (
     ImageFiles,
     ImageName,
@@ -24,6 +25,7 @@ from kexecwatchd.preflight import Refused, checked
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import CMDLINE, INIT_SIZE, FakeKernel, bzimage, cpio
 from tests.unit.core.cases import CRASH, REBOOT, gib, seen
+from tests.unit.kernel.test_bootimage import with_pe
 
 
 @pytest.fixture
@@ -211,7 +213,84 @@ def test_an_unsigned_kernel_under_lockdown(kernel: FakeKernel, lockdown: str, go
     assert ("lockdown=" in refusal(kernel)) != good
 
 
-def test_under_lockdown_ima_may_vouch_for_it(kernel: FakeKernel) -> None:
+TAKEN = 0
+
+
+class TriedOut:
+    """kexec_file.try_out() on a kernel that answers with `number`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.tried = 0
+
+    def __call__(self, kernel_fd: int) -> None:
+        self.tried += 1
+        if self.number:
+            raise OSError(self.number, "no")
+
+
+def locked_down(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, answer: int, signed: bool = True
+) -> TriedOut:
+    tried = TriedOut(answer)
+    monkeypatch.setattr(kexec_file, "try_out", tried)
+    kernel.path("sys/kernel/security").mkdir()
+    kernel.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    kernel.path("boot/vmlinuz").write_bytes(with_pe(bzimage(), signed=signed))
+    return tried
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EKEYREJECTED, errno.ENOPKG, errno.EACCES])
+def test_a_signature_that_the_kernel_does_not_take(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    locked_down(kernel, monkeypatch, number)
+    said = refusal(kernel)
+    assert "vmlinuz" in said
+    assert (errno.errorcode[number] if number != errno.EPERM else "lockdown=integrity") in said
+    assert "is kept" in said
+
+
+@pytest.mark.parametrize("number", [TAKEN, errno.EBUSY])
+def test_a_signature_that_it_takes(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    tried = locked_down(kernel, monkeypatch, number)
+    assert refusal(kernel) == ""
+    assert tried.tried == 1
+
+
+def test_it_is_not_asked_when_nothing_can_be_lost(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No crash image is loaded, or it is the reboot image's turn, or each try counts."""
+    tried = locked_down(kernel, monkeypatch, errno.EPERM)
+    for image, look in (
+        (CRASH, seen(crash=False)),
+        (REBOOT, seen()),
+        (CRASH, seen(limit_reboot=3)),
+    ):
+        with checked(paths(kernel), image, look, kernel.root):
+            pass
+    assert tried.tried == 0
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_it_is_asked_where_the_kernel_insists_on_signatures(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    tried = TriedOut(errno.ENODATA)
+    monkeypatch.setattr(kexec_file, "try_out", tried)
+    release = kexec_state.kernel_release(kernel.root)
+    kernel.write(f"boot/config-{release}", "CONFIG_KEXEC_SIG_FORCE=y\n" if forced else "")
+    assert ("ENODATA" in refusal(kernel)) == forced
+    assert tried.tried == forced
+
+
+def test_under_lockdown_ima_may_vouch_for_it(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kexec_file, "try_out", TriedOut(TAKEN))
     kernel.path("sys/kernel/security/ima").mkdir(parents=True)
     kernel.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
     kernel.write("sys/kernel/security/ima/policy", "appraise func=KEXEC_KERNEL_CHECK\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,15 @@ def test_unload(syscall: FakeSyscall) -> None:
     kexec_file.unload(0)
     kexec_file.unload(KEXEC_FILE_ON_CRASH)
     assert syscall.calls == [(320, -1, -1, 0, b"", 0x1), (320, -1, -1, 0, b"", 0x3)]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EPERM, errno.EKEYREJECTED, errno.EBUSY])
+def test_trying_out_never_loads(syscall: FakeSyscall, code: int) -> None:
+    """No NUL ends the command line, and it is not for the crash image, which would be dropped."""
+    syscall.errno = code
+    with nullcontext() if code == errno.EINVAL else pytest.raises(OSError, match="flags 0x4"):
+        kexec_file.try_out(7)
+    assert syscall.calls == [(320, 7, -1, 1, b"-", 0x4)]
 
 
 @pytest.mark.parametrize(
