@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kexecwatchd.model import ImageFiles
-from kexecwatchd.profiles import debian
+from kexecwatchd.profiles import debian, fedora, suse
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
 
-_PROFILES = (debian,)
+_PROFILES = (debian, fedora, suse)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,10 @@ def loads(arguments: Sequence[str]) -> ImageFiles:
             raise Obstacle(f"it gives kexec {argument}, and what that does is not known here")
     if len(kernels) != 1:
         raise Obstacle(f"it gives kexec {len(kernels)} kernels: {' '.join(kernels) or 'none'}")
-    for path in (*kernels, initrd):
-        if path and not path.startswith("/"):
-            raise Obstacle(f"{path} is not an absolute path")
-    if not all(text.isprintable() for text in (*kernels, initrd, cmdline)):
+    for path in (*kernels, initrd or "/"):
+        if not path.startswith("/"):
+            raise Obstacle(f"{path or 'an empty word'} is not an absolute path")
+    if not "".join((*kernels, initrd, cmdline)).replace("\t", " ").isprintable():
         raise Obstacle(
             "it gives kexec characters that are not text: does a line end as on Windows?"
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import glob
+import platform
 from pathlib import Path
 
 from kexecwatchd import trusted
@@ -32,6 +33,11 @@ class Reader:
         """Everything that was asked about, there or not, but for the kernel's own files."""
         return tuple(self._read)
 
+    @property
+    def machine(self) -> str:
+        """As uname -m says it; the kernel has a file of it since 6.1."""
+        return (self.text_or_none("/proc/sys/kernel/arch") or platform.machine()).strip()
+
     def text(self, path: str) -> str:
         """A file that root may trust. Raises Obstacle, also where there is none."""
         try:
@@ -51,6 +57,11 @@ class Reader:
 
     def is_file(self, path: str) -> bool:
         return self._at(path).is_file()
+
+    def names(self, directory: str) -> list[str]:
+        """What is in a directory, but for hidden files; nothing where there is none."""
+        here = self._at(directory)
+        return sorted(p.name for p in here.glob("[!.]*")) if here.is_dir() else []
 
     def link(self, path: str) -> str:
         """Where a symbolic link leads; "" where there is none, or it leads nowhere."""

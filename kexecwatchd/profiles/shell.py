@@ -79,14 +79,19 @@ def evaluated(command: str, matches: Callable[[str], bool]) -> list[str]:
     for field in fields:
         if re.search(r"[*?[]", field) and matches(field):
             raise NotPlain(f"a shell takes {field} for a pattern, and puts names of files there")
+    return words(" ".join(fields))
+
+
+def words(command: str) -> list[str]:
+    """The words of one simple command. Raises NotPlain."""
     try:
-        [(_, words)] = commands(" ".join(fields))
+        [(_, found)] = commands(command)
     except ValueError:
         raise NotPlain(f"only a shell can read what it gives to one: {command}") from None
-    for word in words:
+    for word in found:
         if not word.known or word.pattern:
             raise NotPlain(f"only a shell can work out {word.text}")
-    return [word.text for word in words]
+    return [word.text for word in found]
 
 
 def _word(text: str, begin: int) -> tuple[Word, int]:

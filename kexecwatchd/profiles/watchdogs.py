@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The drivers of a machine's watchdogs, as `modprobe -R` names them (depmod(8), modules.alias)."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from kexecwatchd.profiles.reader import Obstacle, Reader
+
+_CLASS = "/sys/class/watchdog"
+
+
+def watchdog_drivers(files: Reader, release: str) -> list[str]:
+    """Each once, in the order of the watchdogs. Raises Obstacle where modules.alias does not say.
+
+    What it does not list may be built in, or be named by /etc/modprobe.d.
+    """
+    drivers: dict[str, None] = {}
+    for name in files.names(_CLASS):
+        alias = (files.text_or_none(f"{_CLASS}/{name}/device/modalias") or "").strip()
+        if alias:
+            drivers[_driver(files, release, alias)] = None
+    return list(drivers)
+
+
+def _driver(files: Reader, release: str, alias: str) -> str:
+    found = set()
+    aliases = files.text_or_none(f"/usr/lib/modules/{release}/modules.alias") or ""
+    for line in aliases.splitlines():
+        words = line.split()
+        if words[:1] == ["alias"] and fnmatchcase(_same(alias), _same(words[1])):
+            found.add(words[-1])
+    if len(found) != 1:
+        raise Obstacle(f"it has a word for the driver of the watchdog {alias}, which is unclear")
+    return found.pop()
+
+
+def _same(name: str) -> str:
+    return name.replace("-", "_")
