@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import sdnotify
 
+from kexecwatchd import configured, notify
 from kexecwatchd import daemon as daemon_module
-from kexecwatchd import notify
-from kexecwatchd.config import Sources, load
+from kexecwatchd.config import Sources
 from kexecwatchd.daemon import Daemon
 from kexecwatchd.holds import LIMIT
 from kexecwatchd.kernel import kexec_file
@@ -29,6 +29,7 @@ from kexecwatchd.requests import Held, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.uevents import Batch
 from tests.fake_kernel import CMDLINE, FakeKernel
 from tests.integration.harness import PrivateBus, call, client, is_served, until
+from tests.unit.kernel.trees import populate
 
 
 class Uevents:
@@ -68,6 +69,7 @@ class Service:
         monkeypatch.setattr(kexec_file, "unload", self.kernel.unload)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         self.config = root / "kexecwatchd.toml"
+        self.sources = Sources(explicit=self.config)
         self.configure()
         self.daemon: Daemon
 
@@ -111,8 +113,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[asyncio.Task[None], None]:
         """The daemon, READY; ended by SIGTERM unless the test did it."""
-        sources = Sources(explicit=self.config)
-        self.daemon = Daemon(sources, load(sources), self.kernel.root)
+        self.daemon = Daemon(self.sources, configured.read(self.sources), self.kernel.root)
         task = asyncio.ensure_future(self.daemon.run())
         try:
             await self.hears("READY=1")
@@ -257,6 +258,46 @@ async def test_a_bad_configuration_leaves_the_old_one_in_force(service: Service)
         service.configure(mode="observe")
         os.kill(os.getpid(), signal.SIGHUP)
         await until(has_none)
+
+
+async def test_a_distribution_s_tool_is_gone_by_and_read_again(service: Service) -> None:
+    root, boot = service.kernel.root, service.kernel.path("boot")
+    defaults = root / "etc/default/kdump-tools"
+    text = (
+        f"USE_KDUMP=1\nKDUMP_KERNEL={boot}/vmlinuz\nKDUMP_INITRD={boot}/initrd.img\n"
+        "KDUMP_CMDLINE=ro\nKDUMP_CMDLINE_APPEND='nr_cpus=1'\n"
+    )
+    populate(
+        root,
+        {
+            "usr/lib/kexecwatchd/kexecwatchd.toml": '[crash]\nmode = "ensure"\n',
+            "usr/sbin/kdump-config": "",
+            "etc/default/kdump-tools": text,
+            "proc/cmdline": "crashkernel=256M\n",
+        },
+    )
+    service.sources = Sources(root)
+
+    def loaded() -> str:
+        return service.kernel.loads("crash")[-1].cmdline
+
+    async def is_loaded_anew() -> bool:
+        return loaded() == "rw nr_cpus=1 acpi_no_memhotplug" and service.crash.load_count == 2
+
+    async def has_nothing_to_load() -> bool:
+        return "USE_KDUMP is 0" in service.crash.next_step
+
+    async with service.running():
+        await until(lambda: is_current(service))
+        assert loaded() == "ro nr_cpus=1 acpi_no_memhotplug"
+        defaults.write_text(text.replace("=ro", "=rw"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(is_loaded_anew)
+        service.kernel.set_loaded("crash", False)
+        defaults.write_text(f"{text}USE_KDUMP=0\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(has_nothing_to_load)
+        assert service.crash.mode == "ensure"
 
 
 async def test_the_bus_shows_and_asks(

@@ -23,6 +23,7 @@ from kexecwatchd.config import (
 )
 from kexecwatchd.configproblems import Origins
 from kexecwatchd.model import ImageFiles, ImageName, Mode
+from kexecwatchd.profiles import SetUp
 
 FULL = """
 [crash]
@@ -366,3 +367,72 @@ def test_any_bytes_are_a_config_or_a_config_error(tmp_path_factory: pytest.TempP
 def test_a_date_is_told_as_toml_writes_it() -> None:
     with pytest.raises(ConfigError, match="2024-02-03"):
         from_tables({"pacing": {"quiet": date(2024, 2, 3)}}, {})
+
+
+# Completed by what a distribution's tool would load
+
+THEIRS = ImageFiles(Path("/boot/vmlinuz"), Path("/boot/initrd.img"), "ro nr_cpus=1")
+DEFAULTS = Path("/etc/default/kdump-tools")
+SET_UP = SetUp("kdump-tools", THEIRS, origins={"kernel": DEFAULTS, "cmdline": DEFAULTS})
+OFF = SetUp("kdump-tools", None, "it is switched off", idle=True)
+
+
+def with_cmdline(cmdline: str) -> SetUp:
+    return SetUp("kdump-tools", THEIRS._replace(cmdline=cmdline))
+
+
+def test_a_tool_stands_in_for_a_kernel(sources: Sources) -> None:
+    write(sources.local, '[crash]\nmode = "ensure"\n[pacing]\nquiet = 1\n')
+    made = load(sources).completed(SET_UP, "x86_64")
+    assert made.crash.files == THEIRS._replace(cmdline="ro nr_cpus=1 acpi_no_memhotplug")
+    assert (made.crash.mode, made.pacing.quiet, made.reboot.files) == (Mode.ENSURE, 1, None)
+    assert made.origin("crash", "kernel") == made.origin("crash", "cmdline") == DEFAULTS
+    assert made.origin("crash", "mode") == sources.local
+    assert made.setup == SET_UP
+    assert made != load(sources)
+    assert made == load(sources).completed(SET_UP, "x86_64")
+
+
+def test_ours_comes_first(sources: Sources) -> None:
+    write(sources.local, FULL)
+    made = load(sources).completed(SET_UP, "x86_64")
+    assert made.crash.files == ImageFiles(*THEIRS[:2], "irqpoll nr_cpus=1")
+    assert (made.setup, made.origin("crash", "kernel")) == (None, sources.local)
+
+
+@pytest.mark.parametrize(
+    ("machine", "theirs", "ours"),
+    [
+        ("x86_64", "a  b ", "a  b  acpi_no_memhotplug"),
+        ("x86_64", "a acpi_no_memhotplug b", "a acpi_no_memhotplug b"),
+        ("x86_64", "acpi_no_memhotplug=1", "acpi_no_memhotplug=1 acpi_no_memhotplug"),
+        ("x86_64", "a -- b", "a acpi_no_memhotplug -- b"),
+        ("x86_64", "a -- acpi_no_memhotplug", "a acpi_no_memhotplug -- acpi_no_memhotplug"),
+        ("aarch64", "a b", "a b"),
+    ],
+)
+def test_the_one_word_that_is_added(machine: str, theirs: str, ours: str) -> None:
+    assert Config().completed(with_cmdline(theirs), machine).crash.cmdline == ours
+
+
+def test_a_tool_that_names_none_is_told(sources: Sources) -> None:
+    made = Config().completed(OFF, "x86_64")
+    assert made.crash.files is None
+    assert made.crash.none == "; kdump-tools names none: it is switched off"
+    assert check_files(made) == []
+    write(sources.local, '[crash]\nmode = "ensure"\n')
+    [problem] = check_files(load(sources).completed(OFF, "x86_64"))
+    assert problem == (
+        f'{sources.local}: [crash] kernel: is missing, and mode = "ensure" needs it; kdump-tools'
+        " names none: it is switched off"
+    )
+    alone = load(sources).completed(None, "x86_64")
+    assert (alone, alone.crash.none) == (load(sources), "")
+    assert check_files(alone)[0].endswith('and mode = "ensure" needs it')
+
+
+def test_their_files_are_checked_too(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    setup = SetUp("kdump-tools", ImageFiles(gone, None, "ro"), origins={"kernel": DEFAULTS})
+    [problem] = check_files(Config().completed(setup, "x86_64"))
+    assert problem == f"{DEFAULTS}: [crash] kernel: {gone}: {NOT_THERE}"

@@ -14,8 +14,10 @@ from kexecwatchd.ctl.config import look, render
 from kexecwatchd.ctl.exitcodes import ExitCode
 from kexecwatchd.ctl.main import main
 from kexecwatchd.model import ImageName, Mode
-from kexecwatchd.report import ConfigReport, Setting, Status
+from kexecwatchd.report import ConfigReport, Profile, Setting, Status
 from tests.unit.ctl.test_screen import image, status
+from tests.unit.kernel.trees import populate
+from tests.unit.profiles.test_debian import DEFAULTS, INITRD, KERNEL, machine
 
 LATER = 1e11  # after any file was written
 
@@ -138,3 +140,39 @@ def test_json_is_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr()
     assert ConfigReport.model_validate_json(printed.out).problems
     assert printed.err == ""
+
+
+def test_what_a_tool_would_load_is_shown_with_its_file(sources: Sources) -> None:
+    populate(sources.root, machine("KDUMP_CMDLINE=a KDUMP_CMDLINE_APPEND=b\n"))
+    report = look(sources, None, check=False)
+    settings = {s.key: (s.value, s.file) for s in report.settings if s.table == "crash"}
+    assert settings == {
+        "mode": ("observe", str(sources.local)),
+        "kernel": (KERNEL, f"/{DEFAULTS}"),
+        "initrd": (INITRD, f"/{DEFAULTS}"),
+        "cmdline": ("a b acpi_no_memhotplug", f"/{DEFAULTS}"),
+    }
+    word = "acpi_no_memhotplug"
+    assert report.profile == Profile(tool="kdump-tools", obstacle="", added=word)
+    first, second = render(report).splitlines()[-2:]
+    assert first == "# kernel, initrd and cmdline of [crash] are what kdump-tools would load"
+    assert second.startswith(f"# only {word} is not its word but kexecwatchd's")
+
+
+def test_why_a_tool_names_none_is_shown(sources: Sources) -> None:
+    populate(sources.root, machine("USE_KDUMP=0\n"))
+    report = look(sources, None, check=False)
+    assert report.profile is not None
+    assert "USE_KDUMP is 0" in report.profile.obstacle
+    assert "USE_KDUMP is 0" in render(report).splitlines()[-1]
+    sources.local.write_text('[crash]\nmode = "ensure"\n')
+    [problem] = look(sources, None, check=True).problems
+    assert problem.startswith(f"{sources.local}: [crash] kernel: is missing")
+    assert "USE_KDUMP is 0" in problem
+
+
+def test_the_tool_s_file_too_may_have_changed_since(sources: Sources) -> None:
+    populate(sources.root, machine())
+    read = (sources.root / DEFAULTS).stat().st_ctime
+    notes = look(sources, daemon(configured_at=read - 1e-3), check=False).notes
+    assert str(sources.root / DEFAULTS) in {note.split()[0] for note in notes}
