@@ -184,6 +184,7 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
 
     _origins: Origins = PrivateAttr(default_factory=dict)
     _setup: SetUp | None = PrivateAttr(None)
+    _toml: Config | None = PrivateAttr(None)
 
     def __eq__(self, other: object) -> bool:
         """Where a value came from does not make it another one."""
@@ -201,6 +202,11 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
         """What the distribution's tool would load, where [crash] goes by that."""
         return self._setup
 
+    @property
+    def toml(self) -> Config:
+        """This as kexecwatchd.toml alone has it."""
+        return self._toml or self
+
     def completed(self, setup: SetUp | None, machine: str) -> Config:
         """This, with the crash image's files from `setup` where [crash] names no kernel.
 
@@ -211,7 +217,7 @@ class Config(_Table):  # noqa: PLW1641 (a frozen model has a hash)
         completed = self.model_copy(update={"crash": self.crash.completed(setup, machine)})
         theirs: Origins = {("crash", key): path for key, path in setup.origins.items()}
         completed._origins = {**self._origins, **theirs}
-        completed._setup = setup
+        completed._setup, completed._toml = setup, self
         return completed
 
     @model_validator(mode="after")

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
+from pathlib import Path
 
 from kexecwatchd import profiles
 from kexecwatchd.config import Config, Sources, load
@@ -17,3 +19,10 @@ def read(sources: Sources) -> Config:
 def complete(config: Config, sources: Sources) -> Config:
     """The same for what was read of kexecwatchd.toml already, or stands in for it."""
     return config.completed(profiles.find(sources.root), platform.machine())
+
+
+def sources_of(config: Config) -> Collection[Path]:
+    """Files of others that can change what a complete configuration was completed with."""
+    if config.toml.crash.kernel is not None:
+        return ()
+    return config.setup.reads if config.setup else profiles.PROGRAMS

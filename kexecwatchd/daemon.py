@@ -44,7 +44,12 @@ class Daemon:
             config,
             self._uevents.take,
             self._publish,
-            ImageFilesWatch(root, self._alarm),
+            ImageFilesWatch(
+                root,
+                self._alarm,
+                sources=lambda: configured.sources_of(self._engine.configured),
+                sources_changed=self._on_sources_changed,
+            ),
             decided=self._decided,
             loading=delayed_shutdown,
         )
@@ -53,6 +58,7 @@ class Daemon:
         self._textfile = Textfile(root / "run/kexecwatchd/kexecwatchd.prom")
         self._stop = False
         self._reconfigure = False
+        self._recomplete = False
         self._requests: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
         self._verifications: list[asyncio.Future[asyncio.Future[None]]] = []
 
@@ -89,8 +95,11 @@ class Daemon:
         """Work, answer who asked, and wait for the next reason to."""
         self._wake.clear()
         if self._reconfigure:
-            self._reconfigure = False
+            self._reconfigure = self._recomplete = False
             self._read_config()
+        if self._recomplete:
+            self._recomplete = False
+            self._complete_config()
         await self._engine.work()
         await self._answer()
         notify.alive()
@@ -136,6 +145,12 @@ class Daemon:
         else:
             self._desk.reconfigure(config)
 
+    def _complete_config(self) -> None:
+        """The files of the distribution's tool changed. What kexecwatchd.toml says is left as it is
+        until a reload is asked for."""
+        toml = self._engine.configured.toml
+        self._desk.recomplete(configured.complete(toml, self._sources))
+
     def _publish(self, status: Status) -> None:
         notify.status(one_line(status))
         self._bus.publish(status)
@@ -143,6 +158,10 @@ class Daemon:
 
     def _decided(self, decision: Decision) -> None:
         self._bus.decided(decision)
+
+    def _on_sources_changed(self) -> None:
+        self._recomplete = True
+        self._wake.set()
 
     def _on_stop(self) -> None:
         self._stop = True

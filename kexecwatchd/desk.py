@@ -125,6 +125,17 @@ class Desk:
         self._book.decide(deeds.at_once(Action.CONFIGURE, told, engine.now()))
         self._engine.take(config)
 
+    def recomplete(self, config: Config) -> None:
+        """Take what the distribution's tool says now; what kexecwatchd.toml says is as it was."""
+        if config == self._engine.configured:
+            self._engine.configured = config  # the files to watch may be others
+            return
+        crash = config.crash
+        told = f"is loaded from {crash.kernel} now" if crash.files else f"has no kernel{crash.none}"
+        why = f"the settings of the distribution's kdump tool changed: the crash image {told}"
+        self._book.decide(deeds.at_once(Action.CONFIGURE, why, engine.now()))
+        self._engine.take(config)
+
     def refuse(self, error: ConfigError) -> None:
         """The new configuration is wrong: the old one stays in force."""
         told = without_addresses(str(error))

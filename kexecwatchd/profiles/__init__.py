@@ -18,6 +18,9 @@ from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
 
 _PROFILES = (debian, fedora, suse)
 
+#: Whose coming and going makes another tool the one that is installed.
+PROGRAMS = tuple(Path(profile.PROGRAM) for profile in _PROFILES)
+
 
 @dataclass(frozen=True, slots=True)
 class SetUp:

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import sdnotify
 
-from kexecwatchd import configured, notify
+from kexecwatchd import configured, imagefiles, notify, profiles
 from kexecwatchd import daemon as daemon_module
 from kexecwatchd.config import Sources
 from kexecwatchd.daemon import Daemon
 from kexecwatchd.holds import LIMIT
 from kexecwatchd.kernel import kexec_file
-from kexecwatchd.model import Action, ImageName, Mode, State
+from kexecwatchd.model import Action, ImageFiles, ImageName, Mode, State
+from kexecwatchd.profiles import SetUp
 from kexecwatchd.report import Decision, ImageStatus, Status
 from kexecwatchd.requests import Held, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.uevents import Batch
@@ -461,3 +462,43 @@ async def test_a_slow_load_holds_up_no_reader(service: Service) -> None:
         assert service.daemon.history().decisions
         may_end.set()
         assert (await asked).in_progress == ""
+
+
+async def test_what_the_distributions_tool_says_now_counts_without_a_reload(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are watched. kexecwatchd.toml, which changed too, waits for a reload."""
+    boot = service.kernel.path("boot")
+    settings = tmp_path / "kdump-tools"
+
+    def find(root: Path) -> SetUp:
+        """A tool whose settings are a command line."""
+        told = settings.read_text()
+        files = ImageFiles(boot / "vmlinuz", boot / "initrd.img", told) if told else None
+        return SetUp("kdump-tools", files, "it is switched off", reads=(settings,))
+
+    monkeypatch.setattr(profiles, "find", find)
+    monkeypatch.setattr(imagefiles, "QUIET", 0.05)
+    settings.write_text(CMDLINE)
+    service.config.write_text('[crash]\nmode = "ensure"\n[reboot]\nmode = "off"\n')
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.config.write_text("no TOML")
+        settings.write_text(f"{CMDLINE} irqpoll")
+
+        async def loaded_again() -> bool:
+            return service.crash.load_count == 2 and await is_current(service)
+
+        await until(loaded_again)
+        (told,) = [d for d in service.daemon.history().decisions if d.action is Action.CONFIGURE]
+        assert f"loaded from {boot}/vmlinuz now" in told.why
+        assert service.daemon.status().config_error == ""
+
+        settings.write_text("")
+
+        async def told_off() -> bool:
+            why = [d.why for d in service.daemon.history().decisions]
+            return any("kdump-tools names none: it is switched off" in text for text in why)
+
+        await until(told_off)
+        assert service.crash.loaded, "what is loaded stays"
