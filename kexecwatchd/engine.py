@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from kexecwatchd import bookkeeping, bootmemory, decisions, deeds, reconcile, summary
+from kexecwatchd import bookkeeping, bootmemory, decisions, deeds, pacing, reconcile, summary
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.book import Book
 from kexecwatchd.bookkeeping import Now
@@ -28,10 +28,9 @@ from kexecwatchd.execute import Outcome
 from kexecwatchd.hands import Hands
 from kexecwatchd.imagefiles import ImageFilesWatch
 from kexecwatchd.kernel import kexec_state
-from kexecwatchd.ledger import Ledger, Prediction
+from kexecwatchd.ledger import Prediction
 from kexecwatchd.model import Action, Blocks, ImageName, Load, Mode, Observation, Step, Unload
 from kexecwatchd.observe import Observer
-from kexecwatchd.pacing import Pacing
 from kexecwatchd.report import Decision, Details, ImageStatus, Status
 from kexecwatchd.rounds import CHEAP, Rounds, Timetable
 from kexecwatchd.uevents import Batch
@@ -88,7 +87,7 @@ class Engine:
             decisions.trouble(f"what memory there was at boot cannot be recorded: {told}")
         self._overflow_told = False
         self._release = kexec_state.kernel_release(root)
-        self._pacing = _pacing(config, self.book.ledger)
+        self._pacing = pacing.resumed(config.pacing, self.book.ledger)
         self._changed: set[int] | None = None  # blocks to read afresh; None = all
         self._motion_looks = 0
         self._in_motion = False  # a removal is under way, and the next look is close
@@ -206,9 +205,7 @@ class Engine:
         self.configured = config
         self._configured_at = now().wall
         self.config_error = ""
-        self._pacing.quiet = config.pacing.quiet
-        self._pacing.max_wait = config.pacing.max_wait
-        self._pacing.unarmed_budget = config.pacing.unarmed_budget
+        self._pacing.take(config.pacing)
         for image in ImageName:
             if self.book.ledger.of(image).degraded:
                 self.book.ledger = self.book.ledger.with_image(
@@ -403,13 +400,3 @@ class Engine:
         """Let everyone see what is being done; the look that follows it ends that."""
         self._busy = summary.Busy(image, action, now().wall)
         self._publish(self.status())
-
-
-def _pacing(config: Config, book: Ledger) -> Pacing:
-    """Pacing that remembers the last load of a daemon before this one."""
-    pacing = Pacing(config.pacing.quiet, config.pacing.max_wait, config.pacing.unarmed_budget)
-    loads = [r.last_load for r in (book.crash, book.reboot) if r.last_load is not None]
-    if loads:
-        last = max(loads, key=lambda load: load.ended)
-        pacing.last_load_end, pacing.last_load_seconds = last.ended, last.seconds
-    return pacing

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kexecwatchd.config import PacingConfig
+from kexecwatchd.ledger import Ledger
+
 LONGEST_PAUSE = 30.0  # seconds: a storm never delays a needed load longer than this by doubling
 
 
@@ -24,6 +27,12 @@ class Pacing:
     storm_loads: int = 0
     last_load_end: float | None = None
     last_load_seconds: float = 0.0
+
+    def take(self, settings: PacingConfig) -> None:
+        """Go by these from now on."""
+        self.quiet = settings.quiet
+        self.max_wait = settings.max_wait
+        self.unarmed_budget = settings.unarmed_budget
 
     def event(self, now: float) -> None:
         """Something happened that a look should see."""
@@ -73,3 +82,13 @@ class Pacing:
         if not endangers:
             pause = max(pause, self.last_load_seconds / self.unarmed_budget)
         return self.last_load_end + pause
+
+
+def resumed(settings: PacingConfig, book: Ledger) -> Pacing:
+    """Pacing that remembers the last load of a daemon before this one."""
+    pacing = Pacing(settings.quiet, settings.max_wait, settings.unarmed_budget)
+    loads = [r.last_load for r in (book.crash, book.reboot) if r.last_load is not None]
+    if loads:
+        last = max(loads, key=lambda load: load.ended)
+        pacing.last_load_end, pacing.last_load_seconds = last.ended, last.seconds
+    return pacing

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kexecwatchd.kernel import lease
 from kexecwatchd.kernel.kexec_file import (
     KEXEC_FILE_DEBUG,
     KEXEC_FILE_NO_CMA,
@@ -355,6 +356,8 @@ class FakeKernel:
         error = self.errors.pop(0) if self.errors else 0
         if error:
             raise OSError(error, os.strerror(error))
+        if any(fd is not None and lease.open_for_writing(fd) for fd in (kernel_fd, initrd_fd)):
+            raise OSError(errno.ETXTBSY, "open for writing")
         kernel = os.pread(kernel_fd, 1 << 24, 0)
         initrd = os.pread(initrd_fd, 1 << 24, 0) if initrd_fd is not None else b""
         if not kernel or (initrd_fd is not None and not initrd):
