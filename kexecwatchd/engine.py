@@ -284,13 +284,7 @@ class Engine:
 
     def _look(self, changed: Iterable[int] | None, moment: float) -> Observation:
         """The look itself, which blocks: first the machine, then the files of what we may load."""
-        ledger = self.book.ledger
-        configs = {image: self.config.image(image) for image in ImageName}
-        files = {
-            image: config.files
-            for image, config in configs.items()
-            if config.files is not None and config.mode in (Mode.ENSURE, Mode.FOLLOW)
-        }
+        ledger, files = self.book.ledger, reconcile.loadable(self.config)
         seen = self._observer.look(ledger, changed, files.get(ImageName.REBOOT))
         return replace(seen, on_disk=self._files.look(files, seen, ledger, moment))
 

@@ -72,8 +72,8 @@ It was @SEEN@, and the reason for the load was:
 
 What to do: nothing if it is current and SOURCE is configured. Where SOURCE is last-good, the
 configured kernel or initrd could not be loaded, and kexecwatchd's copies of the last good files
-were: mend the files, and say `systemctl reload kexecwatchd`. Where it is not current,
-`kexecwatchctl status` says why, and what happens next.
+were: mend the files, and they are loaded. Where it is not current, `kexecwatchctl status` says why,
+and what happens next.
 """,
 )
 
@@ -87,7 +87,8 @@ image is @VERDICT@ now.
 
 If it is failed or absent, none is loaded: without a crash image a panic leaves no dump, and without
 a reboot image a reboot goes through the firmware. The load is tried again by itself, with growing
-pauses, and whenever memory or the configuration changes. The same failure is told only once.
+pauses, and whenever memory, the files or the configuration change. The same failure is told only
+once.
 
 What to do: `kexecwatchctl check` (as root) looks for the cause: boot-files for kernel and initrd,
 reservation and capture-memory for crashkernel=, permission and lockdown for what forbids loads.

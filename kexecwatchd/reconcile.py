@@ -18,6 +18,7 @@ from kexecwatchd.ledger import INTERRUPTED, LOAD_FAILED, ImageRecord, Ledger, Pa
 from kexecwatchd.model import (
     Detour,
     Drift,
+    ImageFiles,
     ImageName,
     Load,
     Mode,
@@ -39,6 +40,15 @@ def pair_of(config: ImageConfig) -> Pair | None:
         return None
     kernel, initrd, cmdline = config.files
     return Pair(kernel=str(kernel), initrd=str(initrd or ""), cmdline=cmdline)
+
+
+def loadable(config: Config) -> dict[ImageName, ImageFiles]:
+    """The files of the images that we may load."""
+    return {
+        image: settings.files
+        for image, settings in ((image, config.image(image)) for image in ImageName)
+        if settings.files is not None and settings.mode in (Mode.ENSURE, Mode.FOLLOW)
+    }
 
 
 def recognise(seen: Observation, ledger: Ledger) -> Ledger:

@@ -28,7 +28,7 @@ from kexecwatchd.profiles import SetUp
 from kexecwatchd.report import Decision, ImageStatus, Status
 from kexecwatchd.requests import Held, NoSuchHold, Refused, TooManyHolds
 from kexecwatchd.uevents import Batch
-from tests.fake_kernel import CMDLINE, FakeKernel
+from tests.fake_kernel import CMDLINE, FakeKernel, cpio
 from tests.integration.harness import PrivateBus, call, client, is_served, until
 from tests.unit.kernel.trees import populate
 
@@ -169,6 +169,21 @@ async def test_ready_only_after_the_first_look(service: Service) -> None:
         await service.hears("STATUS=crash image current")
         await service.hears("WATCHDOG=1")
         assert service.told.index("WATCHDOG=1") > first
+
+
+async def test_a_new_initrd_wakes_it(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next idle look is longer away than the test waits."""
+    monkeypatch.setattr(imagefiles, "QUIET", 0.05)
+
+    async def is_loaded_again() -> bool:
+        return service.crash.load_count == 2
+
+    async with service.running():
+        await until(lambda: is_current(service))
+        new = service.kernel.path("boot/initrd.img.new")
+        new.write_bytes(cpio(b"another"))
+        new.rename(service.kernel.path("boot/initrd.img"))
+        await until(is_loaded_again)
 
 
 async def test_the_watchdog_hears_from_an_idle_daemon(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,37 @@ def opened(kernel: Path, initrd: Path | None = None) -> Iterator[Files]:
 def keep(copies: Path, kernel: Path, initrd: Path | None = None) -> LastGood:
     with opened(kernel, initrd) as files:
         return lastgood.keep(copies, PAIR, files)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda kernel, initrd: os.utime(initrd), True),
+        (lambda kernel, initrd: initrd.rename(initrd.with_name("other")), False),
+        (lambda kernel, initrd: initrd.write_bytes(b"initrd" * 1001), False),
+        (lambda kernel, initrd: initrd.write_bytes(b"initrd" * 999), False),
+        (lambda kernel, initrd: kernel.write_bytes(b"Kernel" * 100_000 + b"?"), False),
+        (lambda kernel, initrd: kernel.write_bytes(b"kernel" * 99_999 + b"kerneL"), False),
+    ],
+)
+def test_the_same_content_is_known(
+    copies: Path,
+    kernel: Path,
+    initrd: Path,
+    change: Callable[[Path, Path], object],
+    same: bool,
+) -> None:
+    kept = keep(copies, kernel, initrd)
+    change(kernel, initrd)
+    with opened(kernel, initrd if initrd.exists() else None) as files:
+        assert lastgood.same(copies, kept, files) == same
+
+
+def test_copies_that_are_gone_are_the_same_as_nothing(copies: Path, kernel: Path) -> None:
+    kept = keep(copies, kernel)
+    lastgood.prune(copies, [])
+    with opened(kernel) as files:
+        assert not lastgood.same(copies, kept, files)
 
 
 @pytest.mark.parametrize("damage", ["truncate in place", "remove", "replace"])

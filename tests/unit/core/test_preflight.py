@@ -81,6 +81,13 @@ def test_signatures_follow_the_files(kernel: FakeKernel, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["vmlinuz", "initrd.img"])
+def test_a_file_that_somebody_writes_to_is_refused(kernel: FakeKernel, name: str) -> None:
+    with kernel.path(f"boot/{name}").open("ab"):
+        assert f"{name} is being written" in refusal(kernel)
+    assert refusal(kernel) == ""
+
+
 def be_a_fifo(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)

@@ -184,6 +184,7 @@ def test_the_log_is_closed(kernel: Kernel) -> None:
         (errno.ENOMEM, False),
         (errno.EINTR, False),
         (errno.EBUSY, False),
+        (errno.ETXTBSY, False),
         (errno.EINVAL, True),
         (errno.ENOEXEC, True),
         (errno.EKEYREJECTED, True),
