@@ -77,7 +77,8 @@ def evaluated(command: str, matches: Callable[[str], bool]) -> list[str]:
     """
     fields = re.split(r"[ \t\n]+", command.strip(" \t\n"))
     for field in fields:
-        if re.search(r"[*?[]", field) and matches(field):
+        # A backslash escapes in a pattern too, and some shells take it alone for one.
+        if re.search(r"[*?[\\]", field) and (matches(field) or matches(field.replace("\\", ""))):
             raise NotPlain(f"a shell takes {field} for a pattern, and puts names of files there")
     return words(" ".join(fields))
 

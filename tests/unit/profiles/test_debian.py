@@ -122,6 +122,7 @@ def test_switched_on(use: str, tmp_path: Path) -> None:
         ("KDUMP_CMDLINE_APPEND='a\rb'", "does a line end as on Windows?"),
         ("KDUMP_KERNEL='/boot/a b'", "2 kernels: /boot/a b"),
         ("KDUMP_CMDLINE_APPEND='a /[be]* c'", "takes /[be]* for a pattern"),
+        ("KDUMP_CMDLINE_APPEND='a *\\ot c'", "takes *\\ot for a pattern"),
         ("KDUMP_KERNEL=", "KDUMP_KERNEL is not set"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from tests.vm.conftest import FIGURES
 from tests.vm.lab import Lab
+from tests.vm.scenarios.kdumptools import Debian, with_kdump_tools
 from tests.vm.watched import INSTALL, Watched, stage
 
 # Boot memory for guests that give a DIMM back. A load keeps its own copies of kernel and initrd in
@@ -65,6 +66,12 @@ def bare(lab: Lab) -> Guest:
             yield Watched(vm)
 
     return start
+
+
+@pytest.fixture
+def debian(lab: Lab, payload: Path, tmp_path: Path) -> Debian:
+    """debian("6.1"): a plain Debian with kdump-tools, whose crash image is loaded."""
+    return with_kdump_tools(lab, payload, tmp_path)
 
 
 @pytest.fixture

@@ -1,63 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A plain Debian 13 with kdump-tools: `kexecwatchctl check` tells the truth about its udev rule.
 
-kdump-tools comes from Debian's own package, with its defaults, on the lab's Debian 13. Three things
-are not as on a user's machine. The initrd is the lab's, put where kdump-tools looks for it, since
-building one takes minutes under emulation; so nothing that kdump-tools recommends is installed
-(initramfs-tools, makedumpfile). The kernel of most of it is that of Debian 12, which does not
-follow hot-added memory by itself; Debian 13's own comes last. And kexecwatchd is there to be asked,
-but masked: its service never runs.
+The kernel of most of it is that of Debian 12, which does not follow hot-added memory by itself;
+Debian 13's own comes last. kexecwatchd is there to be asked, but masked: its service never runs.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kexecwatchd.checks.check import Answer
-from tests.vm.lab import Lab, Machine
+from tests.vm.lab import Machine
 from tests.vm.scenarios.conftest import Figures
-from tests.vm.watched import INSTALL, Watched, lists
+from tests.vm.scenarios.kdumptools import Debian, plug
+from tests.vm.watched import Watched, lists
 
-INSTALL_KDUMP_TOOLS = (
-    "systemctl mask kexecwatchd",
-    "DEBIAN_FRONTEND=noninteractive dpkg -i /debs/*.deb >/debs/log 2>&1 || (cat /debs/log; false)",
-    # Not before: the package removes what does not look like its own.
-    "cp -L /lab/initrd /var/lib/kdump/initrd.img-$(uname -r)",
-    "systemctl restart kdump-tools",
-    "grep -qx 1 /sys/kernel/kexec_crash_loaded || { journalctl -u kdump-tools >&2; exit 1; }",
-)
-ONLINE = (
-    "for f in /sys/devices/system/memory/memory*/state; do"
-    " grep -qx online $f || echo online >$f; done; udevadm settle"
-)
 OTHERS = ("permission", "lockdown", "boot-files", "read-back", "panic", "dump-target")
 DROP_IN = "/etc/systemd/system/systemd-udevd.service.d/override.conf"
 FAILED = "failed to unload kdump kernel"
-
-
-Debian = Callable[[str], AbstractContextManager[Machine]]
-
-
-@pytest.fixture
-def debian(lab: Lab, payload: Path, tmp_path: Path) -> Debian:
-    """debian("6.1"): the guest; a crash image is loaded, by kdump-tools.service."""
-    archive = tmp_path / "kdump-tools.tar"
-    archive.write_bytes(payload.read_bytes())
-    with tarfile.open(archive, "a") as tar:
-        for package in lab.packages("kdump-tools"):
-            member = tarfile.TarInfo(f"debs/{package.name}")
-            member.size, member.mode = package.stat().st_size, 0o644
-            tar.addfile(member, io.BytesIO(package.read_bytes()))
-    install = (*INSTALL[:-1], *INSTALL_KDUMP_TOOLS)
-    return lambda kernel: lab.machine(kernel, payload=archive, install=install)
 
 
 def ask(vm: Machine, *names: str) -> list[dict[str, Any]]:
@@ -76,13 +39,6 @@ def failures(vm: Machine) -> int:
     """How often the journal says that kdump-config could not unload."""
     said = vm.run("journalctl -b -t kdump-config -o cat --no-pager", check=False).text
     return said.count(FAILED)
-
-
-def plug(vm: Machine, name: str, size: str) -> tuple[int, int]:
-    """Hot-add a DIMM, put it online, and wait for udev; where it is."""
-    dimm = vm.plug_dimm(name, size)
-    vm.run(ONLINE)
-    return dimm.start, dimm.end
 
 
 @pytest.mark.vm
