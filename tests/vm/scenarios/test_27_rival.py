@@ -12,10 +12,9 @@ import pytest
 from kexecwatchd.checks.check import Answer
 from tests.vm.lab import Machine
 from tests.vm.scenarios.conftest import Figures
-from tests.vm.scenarios.test_19_kdump_tools import DROP_IN, Debian, check, debian, plug
+from tests.vm.scenarios.kdumptools import Debian, plug
+from tests.vm.scenarios.test_19_kdump_tools import DROP_IN, check
 from tests.vm.watched import HASTE, Watched, lists
-
-__all__ = ["debian"]
 
 pytestmark = pytest.mark.vm
 
