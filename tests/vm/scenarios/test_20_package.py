@@ -43,6 +43,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
         text = (old / name).read_text()
         (old / name).write_text(text.replace(__version__, OLD_VERSION, 1))
     (old / "kexecwatchd/gone.py").touch()
+    with (old / "packaging/kexecwatchd.toml").open("a") as file:
+        file.write("# what was said here is said no more\n")
     return {
         OLD: package.build("deb", old, scratch / "build", scratch).read_bytes(),
         NEW: package.build("deb", ROOT, ROOT / "build/deb", ROOT / "dist").read_bytes(),
@@ -50,8 +52,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 
 def apt(vm: Machine, words: str) -> str:
-    """What apt-get says."""
-    options = "--yes --no-install-recommends"
+    """What apt-get says; whoever changed a configuration file wants to keep it."""
+    options = "--yes --no-install-recommends -o Dpkg::Options::=--force-confold"
     return vm.run(f"DEBIAN_FRONTEND=noninteractive apt-get -q {options} {words}").text
 
 
@@ -116,6 +118,7 @@ def test_from_the_first_installation_to_the_purge(bare: Guest, packages: Package
         assert main_pid(vm) != was
         assert known(watched) == knew
         assert vm.get("/etc/kexecwatchd/kexecwatchd.toml") == configuration
+        vm.run("test -e /etc/kexecwatchd/kexecwatchd.toml.dpkg-dist")  # the package's has changed
         assert vm.run(LOADED).text.split() == ["1", "1"]
         assert not [file for file in files(vm) if Path(file).stem == "gone"]
         for unit in NEVER_STARTED:
@@ -124,8 +127,9 @@ def test_from_the_first_installation_to_the_purge(bare: Guest, packages: Package
         apt(vm, "remove kexecwatchd")
         assert vm.run(LOADED).text.split() == ["1", "1"]
         assert is_("active", vm) == "inactive"
-        assert vm.run("systemctl list-unit-files --no-legend '*kexecwatchd*'").text == ""
-        assert vm.run("systemctl list-units --all --no-legend '*kexecwatchd*'").text == ""
+        for listing in ("list-unit-files", "list-units"):
+            found = vm.run(f"systemctl {listing} --no-legend '*kexecwatchd*'", check=False)
+            assert found.text == ""
         left = files(vm) - before
         assert {*OURS, "/etc/kexecwatchd/kexecwatchd.toml"} <= left
         assert not [file for file in left if file.startswith("/usr/")]
@@ -169,9 +173,11 @@ def test_what_the_administrator_decided_is_kept(bare: Guest, packages: Packages)
         assert is_("enabled", vm) == "disabled"
 
         # A takeover ends with the package, not with an upgrade.
-        vm.put("/usr/local/bin/kexecwatchctl", b'#!/bin/sh\necho "$@" >>/run/asked\n', 0o755)
         vm.put("/var/lib/kexecwatchd/takeover.json", b"{}")
+        stub = b'#!/bin/sh\necho "$@" >>/run/asked\n'
+        vm.put("/usr/bin/kexecwatchctl", stub, 0o755)
         apt(vm, f"install --reinstall {NEW}")
         assert vm.run("cat /run/asked", check=False).text == ""
+        vm.put("/usr/bin/kexecwatchctl", stub, 0o755)
         apt(vm, "remove kexecwatchd")
         assert vm.run("cat /run/asked").text == "takeover --revert"
