@@ -47,7 +47,7 @@ SYSTEMS = {
             "python3-dbus-fast", "python3-prometheus-client", "python3-zstandard", "python3-lz4",
         ),
     ),
-    "bookworm": System("6.1", {}, ("python3-venv",)),
+    "bookworm": System("6.1", {}, ("python3-venv", "python3-systemd", "python3-pyudev")),
 }  # fmt: skip
 
 # All hooks run on the host; "$1" is the root file system.
@@ -55,7 +55,7 @@ _KERNELS = r"""set -eu; cd "$1"
 mkdir -p tmp/kernels/partial
 APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only \
     -o Dir::Cache::Archives="$PWD/tmp/kernels" install linux-image-amd64
-for package in DEBS; do cp "$package" tmp/kernels; done
+for package in @OTHERS@; do cp "$package" tmp/kernels; done
 # kdump-tools has each kernel's installation build its initrd, with the modules for the root file
 # system of the machine (MODULES=dep). In a chroot it leaves that to the first boot (1.10), or fails
 # (1.8). So it works afterwards, and is told the modules.
@@ -146,7 +146,7 @@ def _root(cache: Cache, suite: str) -> Path:
             for other in system.beside.values()
             for deb in _kernel_packages(other, directory / other)
         ]
-        kernels = _KERNELS.replace("DEBS", " ".join(map(str, debs)))
+        kernels = _KERNELS.replace("@OTHERS@", " ".join(map(str, debs)))
         repository = _REPOSITORY.replace("OFFERED", " ".join(system.offered))
         _bootstrap(suite, [kernels, _IDENTITY, repository], directory)
         for other in system.beside.values():
