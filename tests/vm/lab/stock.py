@@ -10,6 +10,7 @@ the guest has no network. No mirror is named: mmdebstrap finds one from the suit
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -146,7 +147,7 @@ def _root(cache: Cache, suite: str) -> Path:
             for other in system.beside.values()
             for deb in _kernel_packages(other, directory / other)
         ]
-        kernels = _KERNELS.replace("@OTHERS@", " ".join(map(str, debs)))
+        kernels = _KERNELS.replace("@OTHERS@", shlex.join(str(deb.absolute()) for deb in debs))
         repository = _REPOSITORY.replace("OFFERED", " ".join(system.offered))
         _bootstrap(suite, [kernels, _IDENTITY, repository], directory)
         for other in system.beside.values():
