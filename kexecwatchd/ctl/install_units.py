@@ -9,6 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 import kexecwatchd
+from kexecwatchd import takeover
 from kexecwatchd.ctl import output
 from kexecwatchd.ctl.client import AnswerError
 from kexecwatchd.ctl.exitcodes import ExitCode
@@ -17,6 +18,7 @@ from kexecwatchd.install import changes, commands, environment, layout, record
 from kexecwatchd.install.changes import Changes, InstallError
 from kexecwatchd.install.layout import Item, LayoutError
 from kexecwatchd.install.record import Record, RecordError
+from kexecwatchd.takeover import TakeoverError
 
 HELP = "install units, udev rule, D-Bus policy and the like, for a kexecwatchd from pip (root)"
 
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove",
         action="store_true",
-        help="stop kexecwatchd, and take back what was installed; loaded images stay",
+        help="stop kexecwatchd, and take back what was installed, and takeover; loaded images stay",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be done")
     parser.add_argument(
@@ -58,7 +60,7 @@ def run_below(root: Path, *, remove: bool, dry_run: bool) -> ExitCode:
         wanted = layout.items(_data(), PurePosixPath(here))
         _refuse(root, here)
         return _install(root, wanted, known, dry_run=dry_run)
-    except (InstallError, LayoutError, RecordError) as error:
+    except (InstallError, LayoutError, RecordError, TakeoverError) as error:
         raise AnswerError(str(error)) from error
     except OSError as error:
         raise AnswerError(f"{error.filename}: {error.strerror}; nothing was changed") from error
@@ -119,6 +121,10 @@ def _remove(root: Path, known: Record | None, *, dry_run: bool) -> ExitCode:
         return _list(found)
     if root == _HERE and (failed := commands.run(commands.STOP)):
         raise InstallError("nothing is removed:\n  " + "\n  ".join(failed))
+    # Nobody would keep the image right.
+    back, _ = takeover.revert(root)
+    for name in back:
+        output.write(f"Switched on again: {name}")
     changes.apply(root, found, (), known)
     _tell_left(found)
     output.write(_summary(found))

@@ -131,13 +131,15 @@ def _missing_directories(root: Path, changes: Changes) -> tuple[str, ...]:
 def _keep(root: Path, files: dict[str, tuple[str, ...]], directories: tuple[str, ...]) -> None:
     kept = Record(version=__version__, files=files, directories=directories)
     content = kept.model_dump_json(indent=1).encode() + b"\n"
+    # As the service's StateDirectory= makes it.
+    _make_directories(_below(root, record.PATH.parent), 0o700)
     _write(root, File(record.PATH, content, 0o600))
 
 
 def _write(root: Path, item: Item) -> None:
     """Put it there as a whole or not at all."""
     path = _below(root, item.path)
-    _make_directories(path.parent)
+    _make_directories(path.parent, 0o755)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with open(handle, "wb") as file:
         new = Path(name)
@@ -156,12 +158,12 @@ def _write(root: Path, item: Item) -> None:
             raise
 
 
-def _make_directories(path: Path) -> None:
+def _make_directories(path: Path, mode: int) -> None:
+    """`mode` is for the last of them, whatever the umask."""
     if not path.is_dir():
-        _make_directories(path.parent)
+        _make_directories(path.parent, 0o755)
         path.mkdir()
-        # Whatever the umask.
-        path.chmod(0o755)
+        path.chmod(mode)
 
 
 def _remove_empty(root: Path, directories: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kexecwatchd import __version__
+from kexecwatchd import __version__, takeover
 from kexecwatchd.config import Config, Sources, load
 from kexecwatchd.ctl.exitcodes import ExitCode
 from tests.integration.test_install import PACKAGE, make, tool, tree
@@ -134,6 +134,14 @@ def test_it_leaves_as_little_as_it_found(image: Image) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(image.root.rglob("*")) == before
     assert "Nothing" in image.install("--remove").stdout
+
+
+def test_a_rule_that_takeover_switched_off_is_on_again(image: Image) -> None:
+    image.install()
+    takeover.take(image.root, ["50-kdump-tools.rules"])
+    done = image.install("--remove")
+    assert "Switched on again: 50-kdump-tools.rules\n" in done.stdout
+    assert not (image.root / "etc/udev").exists()
 
 
 def test_a_dry_run_lists_and_does_nothing(image: Image) -> None:

@@ -83,6 +83,7 @@ def test_what_was_written_is_taken_back_and_no_more(root: Path) -> None:
     assert at(root, PROGRAM).stat().st_mode & 0o7777 == 0o755
     assert os.readlink(at(root, IN_PATH)) == str(PROGRAM)
     assert at(root, record.PATH).stat().st_mode & 0o7777 == 0o600
+    assert at(root, record.PATH).parent.stat().st_mode & 0o7777 == 0o700
     remove(root)
     assert tree(root) == before
     remove(root)
