@@ -120,9 +120,7 @@ def _cmdline(files: Reader, variables: Variables, release: str) -> str:
     taken = {*always, *(name for name, _ in _parsed(variables.value("KDUMP_COMMANDLINE_REMOVE")))}
     begin = variables.value("KDUMP_COMMANDLINE") or files.text("/proc/cmdline")
     words = [
-        f"{name}={value}" if value else name
-        for name, value in _parsed(begin)
-        if name not in taken and name not in "@*"
+        f"{name}={value}" if value else name for name, value in _parsed(begin) if name not in taken
     ]
     words.append(variables.value("KDUMP_COMMANDLINE_APPEND"))
     words += [f"disable_cpu_apicid={number}" for number in _first_cpus_apicid(files)]
