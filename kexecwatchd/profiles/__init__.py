@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kexecwatchd.addresses import without_addresses
 from kexecwatchd.model import ImageFiles
 from kexecwatchd.profiles import debian, fedora, suse
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
@@ -51,11 +52,13 @@ def find(root: Path) -> SetUp | None:
             if not reader.exists(profile.PROGRAM):
                 continue
             files, origins = profile.set_up(reader)
-        except Obstacle as error:
+        except (Obstacle, OSError) as error:
             idle = isinstance(error, Idle)
-            return SetUp(profile.TOOL, None, str(error), idle=idle, reads=reader.reads)
-        except OSError as error:
-            told = f"{error.filename}: {error.strerror}"
-            return SetUp(profile.TOOL, None, told, reads=reader.reads)
+            return SetUp(profile.TOOL, None, _plain(str(error)), idle=idle, reads=reader.reads)
         return SetUp(profile.TOOL, files, origins=origins, reads=reader.reads)
     return None
+
+
+def _plain(text: str) -> str:
+    """One line that UTF-8 can say, and everyone may read: there are words of others in it."""
+    return without_addresses("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))

@@ -34,7 +34,7 @@ def loads(arguments: Sequence[str]) -> ImageFiles:
         elif argument not in _HARMLESS:
             raise Obstacle(f"it gives kexec {argument}, and what that does is not known here")
     if len(kernels) != 1:
-        raise Obstacle(f"it gives kexec {len(kernels)} kernels: {' '.join(kernels) or 'none'}")
+        raise Obstacle(f"it gives kexec {len(kernels)} kernels: is there a space in quotes?")
     for path in (*kernels, initrd or "/"):
         if not path.startswith("/"):
             raise Obstacle(f"{path or 'an empty word'} is not an absolute path")

@@ -88,10 +88,9 @@ def words(command: str) -> list[str]:
     try:
         [(_, found)] = commands(command)
     except ValueError:
-        raise NotPlain(f"only a shell can read what it gives to one: {command}") from None
-    for word in found:
-        if not word.known or word.pattern:
-            raise NotPlain(f"only a shell can work out {word.text}")
+        raise NotPlain("only a shell can read the command that comes of it") from None
+    if any(not word.known or word.pattern for word in found):
+        raise NotPlain("only a shell can work out the command that comes of it")
     return [word.text for word in found]
 
 

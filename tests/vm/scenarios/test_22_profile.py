@@ -110,7 +110,7 @@ def test_it_is_what_kdump_config_gives_to_kexec(debian: Debian) -> None:
         vm.put(DEFAULTS, f"{shipped}\nKDUMP_CMDLINE_APPEND='{NR_CPUS} a\" b \"c'\n".encode())
         mine, profile = ours(vm)
         assert mine is None
-        assert "gives kexec 3 kernels: b c" in profile["obstacle"]
+        assert "gives kexec 3 kernels" in profile["obstacle"]
         assert len([word for word in load(vm) if not word.startswith("-")]) == 3
         assert vm.run("cat /sys/kernel/kexec_crash_loaded").text.strip() == "0"
         vm.run(f"sed -i s/USE_KDUMP=1/USE_KDUMP=0/ {DEFAULTS}; rm -f /run/kexec.arguments")
