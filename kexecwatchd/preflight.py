@@ -66,8 +66,8 @@ def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) 
                 raise Refused(f"{paths.initrd}: {error}") from error
         if image is ImageName.CRASH:
             _check_room(boot, initrd_fd, seen)
-            if seen.crash_loaded and seen.limit_reboot < 0:
-                _check_signature(paths.kernel, kernel_fd, root)
+        if seen.limit_reboot < 0:
+            _check_signature(paths.kernel, kernel_fd, root, image)
         yield Files(kernel_fd, initrd_fd, kernel_signature, initrd_signature, boot.alignment or 1)
 
 
@@ -112,7 +112,7 @@ def _check_kernel(paths: ImageFiles, boot: BootImage, root: Path) -> None:
         raise Refused(f"lockdown={lockdown} is on and {paths.kernel} bears no signature")
 
 
-def _check_signature(path: Path, kernel_fd: int, root: Path) -> None:
+def _check_signature(path: Path, kernel_fd: int, root: Path, image: ImageName) -> None:
     """Only the kernel itself can tell whether it has the key; asked where it insists on one."""
     try:
         lockdown = kexec_state.lockdown(root)
@@ -128,14 +128,12 @@ def _check_signature(path: Path, kernel_fd: int, root: Path) -> None:
         if number == errno.EBUSY:
             return  # the load meets the lock too, and has patience
         if locked and number == errno.EPERM:
-            why = (
-                f"lockdown={lockdown} is on and this kernel does not trust the signature of {path}"
-            )
-        else:
-            name = errno.errorcode.get(number, number)
-            explanation = kexec_file.explain(number, ImageName.CRASH)
-            why = f"the kernel would not take {path}: {name}: {explanation}"
-        raise Refused(f"{why} (the image that is loaded is kept)") from error
+            raise Refused(
+                f"lockdown={lockdown} is on and the kernel does not trust the signature of {path}"
+            ) from error
+        name = errno.errorcode.get(number, number)
+        explanation = kexec_file.explain(number, image)
+        raise Refused(f"the kernel would not take {path}: {name}: {explanation}") from error
 
 
 def _check_paging(paths: ImageFiles, image: ImageName, boot: BootImage, seen: Observation) -> None:
