@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kexecwatchd import decisions, lastgood, preflight
 from kexecwatchd.filewatch import Alarm
-from kexecwatchd.kernel import lease
+from kexecwatchd.kernel import filelock, lease
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.ondisk import OnDisk, Signatures
@@ -27,6 +27,19 @@ from kexecwatchd.preflight import Refused
 # re-pointed after the other, a file renamed after its copy is synced to disk. Short beside the time
 # in which a machine runs on an image of the day before.
 QUIET = 5.0
+
+# Who holds a lock for writing on one of these is a package manager at work. Between a new kernel
+# and its initrd lie minutes in which both are whole and do not belong together.
+PACKAGE_LOCKS = {
+    "var/lib/dpkg/lock-frontend": "dpkg",  # apt's, for all that it has dpkg do
+    "var/lib/dpkg/lock": "dpkg",
+    "usr/lib/sysimage/rpm/.rpm.lock": "rpm",
+    "var/lib/rpm/.rpm.lock": "rpm",
+}
+
+# Seconds since the last change for which it is waited for. One that waits for an answer, which
+# nobody gives, must not keep new files from being loaded for ever.
+PATIENCE = 1800.0
 
 
 class ImageFilesWatch:
@@ -74,7 +87,8 @@ class ImageFilesWatch:
         """The files of these images. Blocks: call it in a thread, and `tell` after it."""
         sources = self._sources()
         paths = [p for files in wanted.values() for p in (files.kernel, files.initrd) if p]
-        self._alarm.watch([*paths, *sources])
+        locks = [self._root / lock for lock in PACKAGE_LOCKS]
+        self._alarm.watch([*paths, *sources, *(lock for lock in locks if lock.parent.is_dir())])
         self.due = math.inf
         found = {
             image: self._image(image, files, seen, ledger.of(image), moment)
@@ -113,10 +127,22 @@ class ImageFilesWatch:
             quiet=quiet,
         )
         new = record.tried is not None and bool(signatures.changed(record.tried))
+        if new and not disk.written:
+            disk = replace(disk, packages=self._packages(image, moment))
         if not new or disk.unfinished or not seen.loaded(image):
             return disk
         refused, same = self._check(image, files, signatures, seen, record)
         return replace(disk, refused=refused, same=same)
+
+    def _packages(self, image: ImageName, moment: float) -> str:
+        """The package manager that is at work on what changed, "" = none. When it ends it closes
+        its lock, which rings."""
+        enough = self._steady[image][1] + PATIENCE
+        for lock, name in PACKAGE_LOCKS.items():
+            if moment < enough and filelock.locked(self._root / lock):
+                self.due = min(self.due, enough)
+                return name
+        return ""
 
     def _check(
         self,

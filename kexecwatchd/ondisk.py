@@ -34,17 +34,19 @@ class OnDisk:
     """The configured files as one look found them.
 
     `written`: which of them somebody has open for writing, in words. `quiet`: nothing about them
-    has changed for long enough. `refused`: why files that are new are not to be loaded. `same`:
-    they are new, and have the content of those that are loaded.
+    has changed for long enough. `packages`: the package manager that is at work.
+    `refused`: why files that are new are not to be loaded. `same`: they are new, and have
+    the content of those that are loaded.
     """
 
     signatures: Signatures
     written: str = ""
     quiet: bool = True
+    packages: str = ""
     refused: str = ""
     same: bool = False
 
     @property
     def unfinished(self) -> bool:
         """True while somebody may be at work on them. That passes."""
-        return bool(self.written) or not self.quiet
+        return bool(self.written or self.packages) or not self.quiet

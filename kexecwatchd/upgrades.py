@@ -50,6 +50,8 @@ def wanted(record: ImageRecord, disk: OnDisk | None) -> Load | str:
         return ""
     if disk.written:
         return f"a new {disk.written} is being written; it is loaded once that is done"
+    if disk.packages:
+        return f"the {what} on disk changed; it is loaded once {disk.packages} has done its work"
     if not disk.quiet:
         return f"the {what} on disk changed just now; it is loaded once nothing changes any more"
     if disk.refused and disk.refused == record.degraded:

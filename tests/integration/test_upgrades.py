@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kexecwatchd.imagefiles import QUIET
+from kexecwatchd.imagefiles import PACKAGE_LOCKS, PATIENCE, QUIET
 from kexecwatchd.kernel import inotify
 from kexecwatchd.kernel.inotify import Event, Inotify
 from kexecwatchd.model import Action, ImageName, State
@@ -22,6 +22,7 @@ from kexecwatchd.report import Decision
 from tests.fake_kernel import DIMM, bzimage, cpio
 from tests.integration import world as worlds
 from tests.integration.world import World
+from tests.unit.kernel.locks import held
 
 SOON = QUIET + 0.1
 NEW_INITRD = cpio(b"another init, which is longer")
@@ -248,7 +249,8 @@ async def test_one_that_is_open_for_writing_is_waited_for(world: Making) -> None
         assert w.crash().state is State.CURRENT
         assert w.crash().covered
     assert not w.kernel.calls
-    await w.run(QUIET - 0.1)
+    await w.run(QUIET - 0.2)
+    await w.engine.look()
     assert not w.kernel.calls
     assert "changed just now" in w.crash().next_step
     await w.run(0.2)
@@ -338,6 +340,54 @@ async def test_the_initrd_first_and_the_kernel_later(world: Making) -> None:
     await w.run(SOON)
     assert len(w.kernel.calls) == 1
     assert loads(w)[0].why == "the kernel and initrd on disk were replaced"
+
+
+@pytest.mark.parametrize("lock", PACKAGE_LOCKS)
+async def test_a_kernel_and_its_initrd_of_one_package_run_are_one_load(
+    world: Making, lock: str
+) -> None:
+    """The initrd is made minutes after the kernel, and both keep their names."""
+    w = world()
+    path = w.kernel.path(lock)
+    path.parent.mkdir(parents=True)
+    await armed(w)
+    with held(path):
+        rename_over(kernel(w), NEW_KERNEL)
+        await w.run(300)
+        assert not w.kernel.calls
+        assert f"once {PACKAGE_LOCKS[lock]} has done its work" in w.crash().next_step
+        rename_over(initrd(w), NEW_INITRD)
+        await w.run(300)
+        assert not w.kernel.calls
+    await w.run(SOON)
+    assert len(w.kernel.calls) == 1
+    assert [d.why for d in w.decided] == ["the kernel and initrd on disk were replaced"]
+
+
+async def test_a_package_manager_that_never_ends_is_waited_for_so_long(world: Making) -> None:
+    w = world()
+    path = w.kernel.path("var/lib/dpkg/lock-frontend")
+    path.parent.mkdir(parents=True)
+    await armed(w)
+    with held(path):
+        rename_over(kernel(w), NEW_KERNEL)
+        await w.run(PATIENCE - 1)
+        assert not w.kernel.calls
+        await w.run(2)
+        assert len(w.kernel.calls) == 1
+
+
+async def test_a_package_manager_that_changes_none_of_the_files_is_nobodys_business(
+    world: Making,
+) -> None:
+    w = world()
+    path = w.kernel.path("var/lib/dpkg/lock")
+    path.parent.mkdir(parents=True)
+    await armed(w)
+    with held(path):
+        w.kernel.add_dimm()
+        await w.run(600)
+        assert len(w.kernel.calls) == 1
 
 
 async def test_a_kernel_that_is_purged_is_no_reason_for_anything(world: Making) -> None:

@@ -45,6 +45,7 @@ CASES = [
     # not finished
     (OnDisk(NEW_INITRD, written="initrd"), OURS, "", "a new initrd is being written"),
     (OnDisk(NEW_INITRD, quiet=False), OURS, "", "changed just now"),
+    (OnDisk(NEW_INITRD, packages="dpkg"), OURS, "", "once dpkg has done its work"),
     (OnDisk(OLD, written="initrd"), OURS, "", ""),
     (OnDisk(OLD, quiet=False), OURS, "", ""),
     # not to be loaded
@@ -147,6 +148,7 @@ def test_another_image_of_somebodys_is_taken_for_one_of_the_files_of_now() -> No
         (OnDisk(BOTH), BOTH),
         (OnDisk(BOTH, refused="truncated"), BOTH),
         (OnDisk(BOTH, quiet=False), upgrades.unfinished(BOTH)),
+        (OnDisk(BOTH, packages="dpkg"), upgrades.unfinished(BOTH)),
         (OnDisk(BOTH, written="kernel"), upgrades.unfinished(BOTH)),
     ],
 )
