@@ -87,9 +87,12 @@ def _refuse(root: Path, here: Path) -> None:
             )
     if problems := environment.problems(here, root):
         raise InstallError(
-            "root would run what others can change, or what is not there when "
-            "it is needed:\n  " + "\n  ".join(problems)
+            "root would run what others can change, or what is not there when it is needed:\n  "
+            + "\n  ".join(problems)
         )
+    # As the units start it: pip may have counted on what root has in ~/.local.
+    if failed := commands.run([(f"{here}/bin/python3", "-I", "-m", "kexecwatchd", "--version")]):
+        raise InstallError(f"kexecwatchd cannot be started:\n  {failed[0]}")
 
 
 def _install(root: Path, wanted: list[Item], known: Record | None, *, dry_run: bool) -> ExitCode:

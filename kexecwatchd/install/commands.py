@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tells those who have read the files before."""
+"""Runs what has to be told of the files, and tells what failed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ STOP = (
     ("systemctl", "stop", "kexecwatchd-boot-memory.service"),
 )
 
+# Of an error's text, the last ones.
+_WORDS = 40
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -42,5 +44,5 @@ def _failure(command: Sequence[str]) -> str | None:
     )
     if done.returncode == 0:
         return None
-    said = " ".join(done.stderr.split())
+    said = " ".join(done.stderr.split()[-_WORDS:])
     return f"{words}: exit code {done.returncode}: {said}"

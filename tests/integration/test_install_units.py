@@ -174,6 +174,31 @@ def test_an_environment_that_others_may_write_to_is_refused(image: Image) -> Non
     refused(image, "pyvenv.cfg: others may write to it (mode 0666)")
 
 
+def test_one_whose_libraries_are_not_in_it_is_refused(image: Image, tmp_path: Path) -> None:
+    """pip counts on root's ~/.local, where units do not look."""
+    (packages,) = image.environment.glob("lib/python3*/site-packages")
+    libraries = packages / "libraries.pth"
+    elsewhere = libraries.read_text().strip()
+    libraries.rename(tmp_path / "libraries.pth")
+    try:
+        before = sorted(image.root.rglob("*"))
+        command = [image.environment / "bin/python3", "-m", "kexecwatchd.ctl", "install-units"]
+        done = subprocess.run(
+            [*map(str, command), "--root", str(image.root)],
+            cwd="/",
+            env=os.environ | {"PYTHONPATH": elsewhere},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        (tmp_path / "libraries.pth").rename(libraries)
+    assert done.returncode == ExitCode.ERROR
+    assert "kexecwatchd cannot be started" in done.stderr
+    assert "No module named" in done.stderr
+    assert sorted(image.root.rglob("*")) == before
+
+
 def test_what_is_in_the_way_stops_it(image: Image) -> None:
     rule = image.root / "etc/udev/rules.d/70-kexecwatchd.rules"
     rule.parent.mkdir(parents=True)
