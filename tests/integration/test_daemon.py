@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sdnotify
 
-from kexecwatchd import configured, imagefiles, notify, profiles
+from kexecwatchd import configured, engine, imagefiles, notify, profiles, rounds
 from kexecwatchd import daemon as daemon_module
 from kexecwatchd.config import Sources
 from kexecwatchd.daemon import Daemon
@@ -172,14 +172,19 @@ async def test_ready_only_after_the_first_look(service: Service) -> None:
 
 
 async def test_a_new_initrd_wakes_it(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next idle look is longer away than the test waits."""
+    """The next idle look is longer away than the test waits, and so is the next round of checks."""
     monkeypatch.setattr(imagefiles, "QUIET", 0.05)
+    monkeypatch.setattr(rounds, "CALM", 1000.0)
+
+    async def is_idle() -> bool:
+        return service.daemon._engine.deadline() > engine.now().boot + 30
 
     async def is_loaded_again() -> bool:
         return service.crash.load_count == 2
 
     async with service.running():
         await until(lambda: is_current(service))
+        await until(is_idle)
         new = service.kernel.path("boot/initrd.img.new")
         new.write_bytes(cpio(b"another"))
         new.rename(service.kernel.path("boot/initrd.img"))
