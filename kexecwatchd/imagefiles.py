@@ -152,7 +152,8 @@ class ImageFilesWatch:
         seen: Observation,
         record: ImageRecord,
     ) -> tuple[str, bool]:
-        """Why new files are not to be loaded, "" = they are; and whether they are the old content.
+        """Why new files are not to be loaded, "" = they are; and whether they are the old content,
+        loaded with the command line that is configured.
 
         Done once for each change: unpacking an initrd takes seconds.
         """
@@ -163,8 +164,9 @@ class ImageFilesWatch:
         refused, same = "", False
         try:
             with preflight.checked(files, image, seen, self._root) as opened:
-                if record.copied and record.last_good is not None:
-                    same = lastgood.same(self._root / lastgood.DIRECTORY, record.last_good, opened)
+                good = record.last_good if record.copied else None
+                if good is not None and good.pair.cmdline == files.cmdline:
+                    same = lastgood.same(self._root / lastgood.DIRECTORY, good, opened)
         except Refused as refusal:
             refused = str(refusal)
         self._checked[image] = (about, (refused, same))

@@ -419,6 +419,22 @@ async def test_removed_and_back_as_it_was_is_no_new_file(world: Making) -> None:
     assert len(w.kernel.calls) == 1
 
 
+async def test_the_same_content_is_loaded_for_another_command_line(world: Making) -> None:
+    """The copies were loaded with the old one, since the initrd was being written."""
+    w = await armed(world())
+    config = w.configured(crash="ensure")
+    other = config.crash.model_copy(update={"cmdline": f"{config.crash.cmdline} panic=1"})
+    with initrd(w).open("r+b") as file:
+        w.desk.reconfigure(config.model_copy(update={"crash": other}))
+        await w.run(30)
+        assert "being written" in w.crash().degraded
+        file.write(initrd(w).read_bytes()[:1])
+    await w.run(3600)
+    assert [d.source for d in loads(w)] == ["last-good", "configured"]
+    assert w.crash().degraded == ""
+    assert b"panic=1" in w.kernel.path("proc/kcore").read_bytes()[-4096:]
+
+
 async def test_where_no_copy_could_be_kept_the_same_content_is_loaded_again(
     world: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
