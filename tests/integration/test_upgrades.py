@@ -252,6 +252,7 @@ async def test_one_that_is_open_for_writing_is_waited_for(world: Making) -> None
     await w.run(QUIET - 0.2)
     await w.engine.look()
     assert not w.kernel.calls
+    await w.engine.look()
     assert "changed just now" in w.crash().next_step
     await w.run(0.2)
     assert len(w.kernel.calls) == 1
