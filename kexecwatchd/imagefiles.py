@@ -21,7 +21,7 @@ from kexecwatchd.kernel import filelock, lease
 from kexecwatchd.ledger import ImageRecord, Ledger
 from kexecwatchd.model import ImageFiles, ImageName, Observation
 from kexecwatchd.ondisk import OnDisk, Signatures
-from kexecwatchd.preflight import Refused
+from kexecwatchd.preflight import Refused, RefusedForNow
 
 # Seconds without a change. Long enough for what is done at one go: a file copied in pieces, a link
 # re-pointed after the other, a file renamed after its copy is synced to disk. Short beside the time
@@ -155,7 +155,8 @@ class ImageFilesWatch:
         """Why new files are not to be loaded, "" = they are; and whether they are the old content,
         loaded with the command line that is configured.
 
-        Done once for each change: unpacking an initrd takes seconds.
+        Done once for each change: unpacking an initrd takes seconds. What can pass without a change
+        is asked at each look.
         """
         about = (signatures, files.cmdline)
         known = self._checked.get(image)
@@ -167,6 +168,8 @@ class ImageFilesWatch:
                 good = record.last_good if record.copied else None
                 if good is not None and good.pair.cmdline == files.cmdline:
                     same = lastgood.same(self._root / lastgood.DIRECTORY, good, opened)
+        except RefusedForNow as refusal:
+            return str(refusal), False
         except Refused as refusal:
             refused = str(refusal)
         self._checked[image] = (about, (refused, same))

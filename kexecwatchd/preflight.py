@@ -30,6 +30,14 @@ class Refused(Exception):
     """These files are not to be loaded; the message is a sentence for people."""
 
 
+class RefusedForNow(Refused):
+    """That can pass without any change to the files."""
+
+
+# Answers of the kernel that say nothing about the files.
+_PASSING = (errno.ENOMEM, errno.EINTR, errno.ETXTBSY)
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """An open kernel and initrd. Signatures name the exact state of each file; the kernel must be
@@ -56,7 +64,7 @@ def checked(paths: ImageFiles, image: ImageName, seen: Observation, root: Path) 
             if kexec_state.la57(root):
                 _check_paging(paths, image, boot, seen)
         except (OSError, ValueError) as error:
-            raise Refused(f"the machine's state cannot be read: {error}") from error
+            raise RefusedForNow(f"the machine's state cannot be read: {error}") from error
         initrd_fd, initrd_signature = None, ""
         if paths.initrd is not None:
             initrd_fd, initrd_signature = _open(paths.initrd, stack)
@@ -82,7 +90,7 @@ def _open(path: Path, stack: contextlib.ExitStack) -> tuple[int, str]:
         raise Refused(f"{path} is empty")
     if lease.open_for_writing(fd):
         # ETXTBSY, which comes after the old image is gone.
-        raise Refused(f"{path} is being written: somebody has it open for writing")
+        raise RefusedForNow(f"{path} is being written: somebody has it open for writing")
     return fd, signature(fd)
 
 
@@ -117,7 +125,7 @@ def _check_signature(path: Path, kernel_fd: int, root: Path, image: ImageName) -
     try:
         lockdown = kexec_state.lockdown(root)
     except OSError as error:
-        raise Refused(f"the machine's state cannot be read: {error}") from error
+        raise RefusedForNow(f"the machine's state cannot be read: {error}") from error
     locked = lockdown not in ("", "none")
     if not locked and not kconfig.is_set(root, "KEXEC_SIG_FORCE"):
         return
@@ -133,7 +141,8 @@ def _check_signature(path: Path, kernel_fd: int, root: Path, image: ImageName) -
             ) from error
         name = errno.errorcode.get(number, number)
         explanation = kexec_file.explain(number, image)
-        raise Refused(f"the kernel would not take {path}: {name}: {explanation}") from error
+        refused = RefusedForNow if number in _PASSING else Refused
+        raise refused(f"the kernel would not take {path}: {name}: {explanation}") from error
 
 
 def _check_paging(paths: ImageFiles, image: ImageName, boot: BootImage, seen: Observation) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kexecwatchd import preflight
 from kexecwatchd.imagefiles import PACKAGE_LOCKS, PATIENCE, QUIET
 from kexecwatchd.kernel import inotify
 from kexecwatchd.kernel.inotify import Event, Inotify
@@ -257,6 +258,28 @@ async def test_one_that_is_open_for_writing_is_waited_for(world: Making) -> None
     await w.run(0.2)
     assert len(w.kernel.calls) == 1
     assert [d.action for d in w.decided] == [Action.LOAD], "one entry for all of it"
+
+
+async def test_one_that_is_opened_for_writing_just_when_it_is_checked(
+    world: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And closed without a change: the check that refused it says nothing any more."""
+    w = await armed(world())
+    rename_over(initrd(w), NEW_INITRD)
+    writers: list[Any] = []
+    checked = preflight.checked
+
+    def opened_first(*arguments: Any) -> Any:
+        if not writers:
+            writers.append(initrd(w).open("ab"))
+        return checked(*arguments)
+
+    monkeypatch.setattr(preflight, "checked", opened_first)
+    await w.run(SOON)
+    assert not w.kernel.calls
+    writers[0].close()
+    await w.run(SOON)
+    assert len(w.kernel.calls) == 1
 
 
 async def test_one_that_grows_piece_by_piece_is_waited_for(world: Making) -> None:

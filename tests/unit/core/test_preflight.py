@@ -21,7 +21,7 @@ from kexecwatchd.model import (
     Placement,
     Segment,
 )
-from kexecwatchd.preflight import Refused, checked
+from kexecwatchd.preflight import Refused, RefusedForNow, checked
 from kexecwatchd.ranges import RangeSet
 from tests.fake_kernel import CMDLINE, INIT_SIZE, FakeKernel, bzimage, cpio
 from tests.unit.core.cases import CRASH, REBOOT, gib, seen
@@ -255,6 +255,16 @@ def test_a_signature_that_the_kernel_does_not_take(
     said = refusal(kernel)
     assert "vmlinuz" in said
     assert (errno.errorcode[number] if number != errno.EPERM else "lockdown=integrity") in said
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.ENOMEM, True), (errno.EKEYREJECTED, False)])
+def test_what_the_kernel_could_not_tell_this_time_may_pass(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+) -> None:
+    locked_down(kernel, monkeypatch, number)
+    with pytest.raises(Refused) as caught, checked(paths(kernel), CRASH, seen(), kernel.root):
+        pass
+    assert isinstance(caught.value, RefusedForNow) == passes
 
 
 @pytest.mark.parametrize("number", [TAKEN, errno.EBUSY])
