@@ -122,7 +122,7 @@ def _remove(root: Path, known: Record | None, *, dry_run: bool) -> ExitCode:
     found = changes.look(root, (), known)
     if dry_run:
         return _list(found)
-    if root == _HERE and (failed := commands.run(commands.STOP)):
+    if root == _HERE and (failed := commands.run(commands.stop(root))):
         raise InstallError("nothing is removed:\n  " + "\n  ".join(failed))
     # Nobody would keep the image right.
     back, _ = takeover.revert(root)

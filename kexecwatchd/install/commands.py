@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 READ_AGAIN = (
     ("systemctl", "daemon-reload"),
@@ -13,14 +15,22 @@ READ_AGAIN = (
     ("systemctl", "reload", "dbus.service"),
     ("journalctl", "--update-catalog"),
 )
-STOP = (
-    ("systemctl", "disable", "--now", "kexecwatchd.service"),
-    ("systemctl", "stop", "kexecwatchd-boot-memory.service"),
-)
+# A pattern: that a unit is not there is no failure then.
+_STOP = ("systemctl", "stop", "kexecwatchd*.service")
+_DISABLE = ("systemctl", "disable", "kexecwatchd.service")
+_UNIT = "etc/systemd/system/kexecwatchd.service"
 
 # Of an error's text, the last ones.
 _WORDS = 40
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def stop(root: Path) -> list[Sequence[str]]:
+    """What stops our units below `root`, whichever there are.
+
+    Not all are where an installation was cut short, or where the administrator has removed one.
+    """
+    return [_DISABLE, _STOP] if os.path.lexists(root / _UNIT) else [_STOP]
 
 
 def run(commands: Sequence[Sequence[str]]) -> list[str]:
