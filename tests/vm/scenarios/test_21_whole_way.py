@@ -19,18 +19,15 @@ from pathlib import Path
 import pytest
 
 from tests.vm import dump
-from tests.vm.lab import Dimm, Lab, Machine, diskfiles
+from tests.vm.lab import Lab, Machine, diskfiles
 from tests.vm.lab.report import limit
 from tests.vm.scenarios.conftest import Figures
+from tests.vm.scenarios.kdumptools import plug
 from tests.vm.scenarios.measure import first_json
 from tests.vm.watched import ROOT, Watched, lists
 
 pytestmark = pytest.mark.vm
 
-ONLINE = (
-    "for f in /sys/devices/system/memory/memory*/state; do"
-    " grep -qx online $f || echo online >$f; done; udevadm settle"
-)
 PAGES = 64
 
 
@@ -50,13 +47,6 @@ def package() -> Path:
     return found
 
 
-def plug(vm: Machine) -> Dimm:
-    """Hot-add a DIMM and put it online, which Linux 6.12 does by itself."""
-    dimm = vm.plug_dimm("d0", "256M")
-    vm.run(ONLINE)
-    return dimm
-
-
 def wait_covered(vm: Machine) -> None:
     """Wait until the daemon, asked to look now, finds a crash image of its own to be current."""
     deadline = time.monotonic() + limit(600)
@@ -69,7 +59,7 @@ def wait_covered(vm: Machine) -> None:
         time.sleep(2)  # each look costs the guest a process
 
 
-def crash(vm: Machine, dimm: Dimm, directory: Path, figures: Figures) -> Found:
+def crash(vm: Machine, dimm: tuple[int, int], directory: Path, figures: Figures) -> Found:
     """Fill pages, of which the DIMM has the most, crash, and look for them in the dump."""
     pattern = bytes.fromhex(first_json(vm.spawn(f"python3 /lab/pipes.py {PAGES}"))["pattern"])
     began = time.monotonic()
@@ -78,7 +68,7 @@ def crash(vm: Machine, dimm: Dimm, directory: Path, figures: Figures) -> Found:
     captured = time.monotonic()
     files = diskfiles.extract(vm, "/var/crash", directory)
     [written] = [f for f in files if f.name.startswith("dump.")]
-    found = Found(*dump.find(written, pattern, dimm.start, dimm.end))
+    found = Found(*dump.find(written, pattern, *dimm))
     figures(
         capture_seconds=round(captured - began),
         dump_mib=written.stat().st_size >> 20,
@@ -95,9 +85,9 @@ def test_installed_and_no_more(
     with lab.stock(kernel) as vm:
         vm.put(f"/root/{package.name}", package.read_bytes())
         vm.run(f"apt install --yes /root/{package.name}", timeout=900)
-        dimm = plug(vm)
+        dimm = plug(vm, "d0", "256M")
         wait_covered(vm)
-        assert lists(Watched(vm).header()["loads"], dimm.start, dimm.end)
+        assert lists(Watched(vm).header()["loads"], *dimm)
         found = crash(vm, dimm, tmp_path, figures)
         assert len(found.pattern) == PAGES
 
@@ -106,7 +96,7 @@ def test_control_on_6_1_the_dump_lacks_the_memory(
     lab: Lab, tmp_path: Path, figures: Figures
 ) -> None:
     with lab.stock("6.1") as vm:
-        dimm = plug(vm)
+        dimm = plug(vm, "d0", "256M")
         assert crash(vm, dimm, tmp_path, figures).pages == 0
 
 
@@ -116,8 +106,8 @@ def test_control_on_6_12_the_dump_has_the_capture_system_in_its_place(
     """The kernel itself adds the DIMM to the image, but the command line lacks
     acpi_no_memhotplug: the system that writes the dump uses the DIMM for its own memory."""
     with lab.stock("6.12") as vm:
-        dimm = plug(vm)
-        assert lists(Watched(vm).header()["loads"], dimm.start, dimm.end)
+        dimm = plug(vm, "d0", "256M")
+        assert lists(Watched(vm).header()["loads"], *dimm)
         found = crash(vm, dimm, tmp_path, figures)
         assert found.pages > 0, "nothing tells that it is not what it was"
         assert len(found.pattern) < PAGES
