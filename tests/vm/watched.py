@@ -178,6 +178,11 @@ def _entry(record: dict[str, Any]) -> Entry:
     )
 
 
+def loaded(vm: Machine) -> list[str]:
+    """Whether the kernel holds a crash image, and a reboot image: "1" or "0" each."""
+    return vm.run("cat /sys/kernel/kexec_crash_loaded /sys/kernel/kexec_loaded").text.split()
+
+
 def lists(loads: Sequence[dict[str, int]], start: int, end: int) -> bool:
     """True when the PT_LOADs cover all of [start, end)."""
     for low, high in sorted(_spans(loads)):

@@ -15,7 +15,7 @@ from kexecwatchd import __version__
 from tests.vm.lab.machine import Machine
 from tests.vm.scenarios.conftest import Guest
 from tests.vm.scenarios.measure import bare_load
-from tests.vm.watched import ROOT, Watched
+from tests.vm.watched import ROOT, Watched, loaded
 from tools import package
 
 pytestmark = pytest.mark.vm
@@ -24,7 +24,6 @@ OLD_VERSION = "0.0.9~test"
 OLD, NEW = "/root/old.deb", "/root/new.deb"
 UNIT = "kexecwatchd.service"
 NEVER_STARTED = "kexecwatchd-boot-memory.service", "kexecwatchd-kexec-check.service"
-LOADED = "cat /sys/kernel/kexec_crash_loaded /sys/kernel/kexec_loaded"
 OURS = "/etc/kexecwatchd", "/run/kexecwatchd", "/var/lib/kexecwatchd"
 # What apt, dpkg and systemd keep of any package, and of none.
 THEIRS = "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log", "/var/lib/systemd/catalog"
@@ -119,13 +118,13 @@ def test_from_the_first_installation_to_the_purge(bare: Guest, packages: Package
         assert known(watched) == knew
         assert vm.get("/etc/kexecwatchd/kexecwatchd.toml") == configuration
         vm.run("test -e /etc/kexecwatchd/kexecwatchd.toml.dpkg-dist")  # the package's has changed
-        assert vm.run(LOADED).text.split() == ["1", "1"]
+        assert loaded(vm) == ["1", "1"]
         assert not [file for file in files(vm) if Path(file).stem == "gone"]
         for unit in NEVER_STARTED:
             assert vm.run(f"systemctl show -P InvocationID {unit}").text == ""
 
         apt(vm, "remove kexecwatchd")
-        assert vm.run(LOADED).text.split() == ["1", "1"]
+        assert loaded(vm) == ["1", "1"]
         assert is_("active", vm) == "inactive"
         for listing in ("list-unit-files", "list-units"):
             found = vm.run(f"systemctl {listing} --no-legend '*kexecwatchd*'", check=False)
@@ -140,7 +139,7 @@ def test_from_the_first_installation_to_the_purge(bare: Guest, packages: Package
         assert vm.get("/etc/kexecwatchd/kexecwatchd.toml") == configuration
 
         apt(vm, "purge kexecwatchd")
-        assert vm.run(LOADED).text.split() == ["1", "1"]
+        assert loaded(vm) == ["1", "1"]
         assert files(vm) - before == set()
         assert before - files(vm) == set()
 

@@ -14,7 +14,7 @@ import pytest
 from tests.vm.lab.machine import Machine
 from tests.vm.scenarios.conftest import Guest
 from tests.vm.scenarios.measure import bare_load
-from tests.vm.watched import Watched, lists
+from tests.vm.watched import Watched, lists, loaded
 
 pytestmark = pytest.mark.vm
 
@@ -25,11 +25,6 @@ EPERM = 1
 def raise_to(vm: Machine, level: str) -> None:
     """As an administrator can at any time; nothing lowers it again."""
     vm.run(f"echo {level} >/sys/kernel/security/lockdown")
-
-
-def loaded(vm: Machine) -> list[str]:
-    """crash, reboot: 1 or 0."""
-    return vm.run("cat /sys/kernel/kexec_crash_loaded /sys/kernel/kexec_loaded").text.split()
 
 
 def answers(vm: Machine, *names: str) -> dict[str, str]:

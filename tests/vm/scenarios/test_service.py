@@ -12,6 +12,7 @@ import pytest
 from kexecwatchd.checks.registry import CHECKS
 from tests.vm.scenarios.conftest import Figures, Guest
 from tests.vm.scenarios.measure import bare_load
+from tests.vm.watched import loaded
 
 pytestmark = pytest.mark.vm
 
@@ -51,8 +52,7 @@ def test_stopping_leaves_the_images_loaded(guest: Guest) -> None:
         watched.wait_state("reboot", "current")
         vm.run("systemctl stop kexecwatchd")
         assert vm.run("systemctl show -P Result kexecwatchd").text == "success"
-        loaded = vm.run("cat /sys/kernel/kexec_crash_loaded /sys/kernel/kexec_loaded").text
-        assert loaded.split() == ["1", "1"]
+        assert loaded(vm) == ["1", "1"]
         watched.start()
         status = watched.verify()
         assert [(i["state"], i["load_count"], i["foreign"]) for i in status["images"]] == [
