@@ -14,7 +14,8 @@ import pytest
 from tests.vm.conftest import FIGURES
 from tests.vm.lab import Lab
 from tests.vm.scenarios.kdumptools import Debian, with_kdump_tools
-from tests.vm.watched import INSTALL, Watched, stage
+from tests.vm.watched import INSTALL, ROOT, Watched, stage
+from tools import package
 
 # Boot memory for guests that give a DIMM back. A load keeps its own copies of kernel and initrd in
 # pages that cannot be moved; where boot memory is short they come from the DIMM.
@@ -28,6 +29,12 @@ Figures = Callable[..., None]
 def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """kexecwatchd as `make install` lays it out."""
     return stage(tmp_path_factory.mktemp("payload"))
+
+
+@pytest.fixture(scope="session")
+def deb() -> Path:
+    """The Debian package, as `make deb` builds it."""
+    return package.build("deb", ROOT, ROOT / "build/deb", ROOT / "dist")
 
 
 @pytest.fixture

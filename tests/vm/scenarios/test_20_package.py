@@ -33,7 +33,7 @@ Packages = dict[str, bytes]
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+def packages(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """The package of this tree, and one of the same tree that calls itself older."""
     scratch = tmp_path_factory.mktemp("package")
     old = scratch / "tree"
@@ -46,7 +46,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
         file.write("# what was said here is said no more\n")
     return {
         OLD: package.build("deb", old, scratch / "build", scratch).read_bytes(),
-        NEW: package.build("deb", ROOT, ROOT / "build/deb", ROOT / "dist").read_bytes(),
+        NEW: deb.read_bytes(),
     }
 
 

@@ -10,7 +10,6 @@ the machine when that has ended, and read by drgn.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from tests.vm.lab.report import limit
 from tests.vm.scenarios.conftest import Figures
 from tests.vm.scenarios.kdumptools import plug
 from tests.vm.scenarios.measure import first_json
-from tests.vm.watched import ROOT, Watched, lists
+from tests.vm.watched import Watched, lists
 
 pytestmark = pytest.mark.vm
 
@@ -37,14 +36,6 @@ class Found:
 
     pattern: Sequence[int]
     pages: int
-
-
-@pytest.fixture(scope="module")
-def package() -> Path:
-    """The package, as `make deb` builds it."""
-    subprocess.run(["make", "-s", "-C", ROOT, "deb"], check=True)
-    [found] = (ROOT / "dist").glob("kexecwatchd_*_all.deb")
-    return found
 
 
 def wait_covered(vm: Machine) -> None:
@@ -80,11 +71,11 @@ def crash(vm: Machine, dimm: tuple[int, int], directory: Path, figures: Figures)
 
 @pytest.mark.parametrize("kernel", ["6.12", "6.1"])
 def test_installed_and_no_more(
-    lab: Lab, package: Path, tmp_path: Path, figures: Figures, kernel: str
+    lab: Lab, deb: Path, tmp_path: Path, figures: Figures, kernel: str
 ) -> None:
     with lab.stock(kernel) as vm:
-        vm.put(f"/root/{package.name}", package.read_bytes())
-        vm.run(f"apt install --yes /root/{package.name}", timeout=900)
+        vm.put(f"/root/{deb.name}", deb.read_bytes())
+        vm.run(f"apt install --yes /root/{deb.name}", timeout=900)
         dimm = plug(vm, "d0", "256M")
         wait_covered(vm)
         assert lists(Watched(vm).header()["loads"], *dimm)
