@@ -47,6 +47,26 @@ def with_kdump_tools(lab: Lab, payload: Path, directory: Path) -> Debian:
     return lambda kernel: lab.machine(kernel, payload=archive, install=install)
 
 
+def let_rule_load(vm: Machine) -> None:
+    """Have udev's service permit what kdump-tools' rule does, which it does not by itself."""
+    vm.put(
+        "/etc/systemd/system/systemd-udevd.service.d/override.conf",
+        b"[Service]\nSystemCallFilter=@reboot\n",
+    )
+    vm.run("systemctl daemon-reload; systemctl restart systemd-udevd.service")
+
+
+def said(vm: Machine, text: str) -> int:
+    """How often kdump-config has said that since boot."""
+    journal = vm.run("journalctl -b -t kdump-config -o cat --no-pager", check=False).text
+    return journal.count(text)
+
+
+def failures(vm: Machine) -> int:
+    """How often kdump-tools' rule, or its command, could not load."""
+    return said(vm, "failed to unload kdump kernel")
+
+
 def plug(vm: Machine, name: str, size: str) -> tuple[int, int]:
     """Hot-add a DIMM, put it online, and wait for udev; where it is."""
     dimm = vm.plug_dimm(name, size)

@@ -15,12 +15,10 @@ import pytest
 from kexecwatchd.checks.check import Answer
 from tests.vm.lab import Machine
 from tests.vm.scenarios.conftest import Figures
-from tests.vm.scenarios.kdumptools import Debian, plug
+from tests.vm.scenarios.kdumptools import Debian, failures, let_rule_load, plug
 from tests.vm.watched import Watched, lists
 
 OTHERS = ("permission", "lockdown", "boot-files", "read-back", "panic", "dump-target")
-DROP_IN = "/etc/systemd/system/systemd-udevd.service.d/override.conf"
-FAILED = "failed to unload kdump kernel"
 
 
 def ask(vm: Machine, *names: str) -> list[dict[str, Any]]:
@@ -33,12 +31,6 @@ def ask(vm: Machine, *names: str) -> list[dict[str, Any]]:
 def check(vm: Machine, name: str) -> dict[str, Any]:
     """The answer to one question."""
     return ask(vm, name)[0]
-
-
-def failures(vm: Machine) -> int:
-    """How often the journal says that kdump-config could not unload."""
-    said = vm.run("journalctl -b -t kdump-config -o cat --no-pager", check=False).text
-    return said.count(FAILED)
 
 
 @pytest.mark.vm
@@ -71,8 +63,7 @@ def test_its_rule_cannot_work_and_check_says_so(debian: Debian, figures: Figures
         assert lists(watched.header()["loads"], *first)
 
         # What `check` proposes makes it work, and it says that, too.
-        vm.put(DROP_IN, b"[Service]\nSystemCallFilter=@reboot\n")
-        vm.run("systemctl daemon-reload; systemctl restart systemd-udevd.service")
+        let_rule_load(vm)
         told = check(vm, "rivals")
         assert told["answer"] == Answer.OK, told
         assert "kdump-tools does" in told["summary"]

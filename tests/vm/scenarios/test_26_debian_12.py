@@ -17,16 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.lab import Lab, Machine, wheels
-from tests.vm.watched import ROOT, Watched, lists
+from tests.vm.lab import Lab, wheels
+from tests.vm.scenarios.kdumptools import failures, plug
+from tests.vm.watched import ROOT, Watched, lists, loaded
 
 pytestmark = pytest.mark.vm
 
-ONLINE = (
-    "for f in /sys/devices/system/memory/memory*/state; do"
-    " grep -qx online $f || echo online >$f; done; udevadm settle"
-)
-RULE_FAILED = "failed to unload kdump kernel"
 # Debian 12 has them itself, new enough.
 FROM_ARCHIVE = ("pyudev", "systemd-python")
 FROM_SOURCE = ("sdnotify",)
@@ -84,22 +80,6 @@ def payload(lab: Lab, tmp_path: Path) -> Path:
     return archive
 
 
-def rule_failures(vm: Machine) -> int:
-    said = vm.run("journalctl -b -t kdump-config -o cat --no-pager", check=False).text
-    return said.count(RULE_FAILED)
-
-
-def plug(vm: Machine) -> tuple[int, int]:
-    """Hot-add a DIMM, put it online, and wait for udev; where it is."""
-    dimm = vm.plug_dimm("d0", "256M")
-    vm.run(ONLINE)
-    return dimm.start, dimm.end
-
-
-def loaded(vm: Machine) -> str:
-    return vm.run("cat /sys/kernel/kexec_crash_loaded").text.strip()
-
-
 def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) -> None:
     (apt, *install, enable), remove = commands("Without a package")
     assert enable == "systemctl enable --now kexecwatchd"
@@ -107,7 +87,7 @@ def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) ->
         watched = Watched(vm)
         for command in (apt, f"{LIST} >/run/before", *install):
             vm.run(command, timeout=1800)
-        assert loaded(vm) == "1"
+        assert loaded(vm)[0] == "1"
         verified = vm.run(f"cd /etc/systemd/system && systemd-analyze verify --man=no {UNITS} 2>&1")
         assert not [line for line in verified.text.splitlines() if "kexecwatch" in line]
         # The catalog is where journalctl looks.
@@ -120,7 +100,7 @@ def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) ->
         assert (first["foreign"], first["load_count"], first["mode"]) == (True, 0, "follow")
 
         # Their rule fails as in the control, or finds no image because ours is being loaded.
-        dimm = plug(vm)
+        dimm = plug(vm, "d0", "256M")
         now = watched.wait_reloaded("crash", first)
         assert not now["foreign"]
         assert lists(watched.header()["loads"], *dimm)
@@ -134,7 +114,7 @@ def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) ->
         vm.run(f"{LIST} >/run/after")
         changed = vm.run("diff /run/before /run/after", check=False).text
         assert not changed, changed
-        assert loaded(vm) == "1"
+        assert loaded(vm)[0] == "1"
         assert lists(watched.header()["loads"], *dimm)
         assert "kexecwatch" not in vm.run("systemctl list-units --all --no-legend").text
         assert masked.code != 0, "the README says that mask does not work there"
@@ -143,7 +123,7 @@ def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) ->
 
 def test_control_without_it_the_image_lacks_the_memory(lab: Lab) -> None:
     with lab.stock("6.1", suite="bookworm") as vm:
-        assert loaded(vm) == "1"
-        dimm = plug(vm)
-        assert rule_failures(vm) >= 2, "the rule runs for each block of 128 MiB"
+        assert loaded(vm)[0] == "1"
+        dimm = plug(vm, "d0", "256M")
+        assert failures(vm) >= 2, "the rule runs for each block of 128 MiB"
         assert not lists(Watched(vm).header()["loads"], *dimm)

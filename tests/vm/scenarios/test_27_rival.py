@@ -12,8 +12,8 @@ import pytest
 from kexecwatchd.checks.check import Answer
 from tests.vm.lab import Machine
 from tests.vm.scenarios.conftest import Figures
-from tests.vm.scenarios.kdumptools import Debian, plug
-from tests.vm.scenarios.test_19_kdump_tools import DROP_IN, check
+from tests.vm.scenarios.kdumptools import Debian, let_rule_load, plug, said
+from tests.vm.scenarios.test_19_kdump_tools import check
 from tests.vm.watched import HASTE, Watched, lists
 
 pytestmark = pytest.mark.vm
@@ -24,15 +24,13 @@ TREES = "find /etc/udev /usr/lib/udev /var/lib/kexecwatchd/takeover.json -printf
 
 def theirs(vm: Machine) -> int:
     """How often kdump-tools has loaded the image since boot."""
-    said = vm.run("journalctl -b -t kdump-config -o cat --no-pager", check=False).text
-    return said.count("loaded kdump kernel") - said.count("unloaded kdump kernel")
+    return said(vm, "loaded kdump kernel") - said(vm, "unloaded kdump kernel")
 
 
 def test_both_reload_and_the_end_is_right(debian: Debian, figures: Figures) -> None:
     with debian("6.1") as vm:
         watched = Watched(vm)
-        vm.put(DROP_IN, b"[Service]\nSystemCallFilter=@reboot\n")
-        vm.run("systemctl daemon-reload; systemctl restart systemd-udevd.service")
+        let_rule_load(vm)
         vm.run("systemctl unmask kexecwatchd 2>&1")
         # By default ours is often under way before their shell has begun; then theirs finds no
         # image loaded, and gives up. Here both are to come about, so ours waits for theirs.
