@@ -111,7 +111,7 @@ deb: $(BUILD)/.packages-deb ## build the Debian package, into dist/
 rpm: $(if $(shell command -v rpmbuild),,$(BUILD)/.packages-rpm) ## build the RPM, into dist/
 	@$(SYSTEM_PYTHON) tools/package.py rpm
 
-wheel: $(VENV)/.ready ## build dist/*.whl, for pip (README: Without a package)
+wheel: $(VENV)/.ready ## build dist/*.whl, for pip (README: With pip)
 	$(VENV)/bin/python -m hatchling build -t wheel -d dist
 
 install: ## install below DESTDIR (default: this machine)
@@ -143,7 +143,7 @@ install: ## install below DESTDIR (default: this machine)
 ifeq ($(DESTDIR),)
 	$(SYSTEM_PYTHON) -m compileall -q $(PACKAGE)
 	@/usr/sbin/kexecwatchd --version || { echo 'Missing libraries; install $(LIBRARIES)'; exit 1; }
-	@echo 'Next: systemctl daemon-reload && systemctl enable --now kexecwatchd'
+	@echo 'Next: make it known, and start it (README: From the sources)'
 endif
 
 uninstall: ## remove what install put there, but not /etc/kexecwatchd

@@ -81,7 +81,7 @@ def payload(lab: Lab, tmp_path: Path) -> Path:
 
 
 def test_from_the_readme_s_first_command_to_its_last(lab: Lab, payload: Path) -> None:
-    (apt, *install, enable), remove = commands("Without a package")
+    (apt, *install, enable), remove = commands("With pip")
     assert enable == "systemctl enable --now kexecwatchd"
     with lab.stock("6.1", suite="bookworm", payload=payload) as vm:
         watched = Watched(vm)
