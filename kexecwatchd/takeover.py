@@ -15,6 +15,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kexecwatchd import trusted
+from kexecwatchd.trusted import Untrusted
+
 RECORD = "var/lib/kexecwatchd/takeover.json"
 OVERRIDES = "etc/udev/rules.d"
 _NOTHING = "/dev/null"
@@ -85,9 +88,12 @@ def _is_override(path: Path) -> bool:
 def _read(root: Path) -> Record:
     path = root / RECORD
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return Record()
+        if not path.exists():
+            return Record()
+        with open(trusted.open_file(path), "rb") as file:
+            return Record.model_validate_json(file.read())
+    except Untrusted as error:
+        raise TakeoverError(str(error)) from None
     except (OSError, ValidationError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is damaged"
         raise TakeoverError(

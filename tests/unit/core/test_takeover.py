@@ -126,3 +126,12 @@ def test_a_damaged_record_is_told_and_changes_nothing(root: Path, text: str) -> 
         with pytest.raises(TakeoverError, match="damaged"):
             work()
     assert tree(root) == before
+
+
+def test_a_record_that_others_can_write_is_not_believed(root: Path) -> None:
+    takeover.take(root, [NAME])
+    (root / RECORD).chmod(0o666)
+    before = tree(root)
+    with pytest.raises(TakeoverError, match=r"others may write to it \(mode 0666\)"):
+        takeover.revert(root)
+    assert tree(root) == before
