@@ -121,13 +121,17 @@ def _remove(root: Path, known: Record | None, *, dry_run: bool) -> ExitCode:
         return ExitCode.CURRENT
     found = changes.look(root, (), known)
     if dry_run:
+        for name in takeover.switched_off(root):
+            output.write(f"remove  /{takeover.OVERRIDES}/{name}")
         return _list(found)
     if root == _HERE and (failed := commands.run(commands.stop(root))):
         raise InstallError("nothing is removed:\n  " + "\n  ".join(failed))
     # Nobody would keep the image right.
-    back, _ = takeover.revert(root)
+    back, others = takeover.revert(root)
     for name in back:
         output.write(f"Switched on again: {name}")
+    for name in others:
+        _say_left(f"/{takeover.OVERRIDES}/{name}")
     changes.apply(root, found, (), known)
     _tell_left(found)
     output.write(_summary(found))
@@ -154,7 +158,11 @@ def _list(found: Changes) -> ExitCode:
 
 def _tell_left(found: Changes) -> None:
     for path in found.leave:
-        print(f"kexecwatchctl: left as you made it: {path}", file=sys.stderr)
+        _say_left(str(path))
+
+
+def _say_left(path: str) -> None:
+    print(f"kexecwatchctl: left as you made it: {path}", file=sys.stderr)
 
 
 def _summary(found: Changes) -> str:

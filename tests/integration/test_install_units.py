@@ -139,9 +139,22 @@ def test_it_leaves_as_little_as_it_found(image: Image) -> None:
 def test_a_rule_that_takeover_switched_off_is_on_again(image: Image) -> None:
     image.install()
     takeover.take(image.root, ["50-kdump-tools.rules"])
+    listed = image.install("--remove", "--dry-run").stdout
+    assert "remove  /etc/udev/rules.d/50-kdump-tools.rules\n" in listed
     done = image.install("--remove")
     assert "Switched on again: 50-kdump-tools.rules\n" in done.stdout
     assert not (image.root / "etc/udev").exists()
+
+
+def test_what_stands_in_the_place_of_takeover_s_link_is_named_and_left(image: Image) -> None:
+    image.install()
+    takeover.take(image.root, ["50-kdump-tools.rules"])
+    rule = image.root / "etc/udev/rules.d/50-kdump-tools.rules"
+    rule.unlink()
+    rule.write_text("# mine\n")
+    done = image.install("--remove")
+    assert "left as you made it: /etc/udev/rules.d/50-kdump-tools.rules" in done.stderr
+    assert rule.read_text() == "# mine\n"
 
 
 def test_a_dry_run_lists_and_does_nothing(image: Image) -> None:
