@@ -276,7 +276,7 @@ class Engine:
         book = bookkeeping.new_files(self.book.ledger, on_disk, self.seen.on_disk)
         if confirming is not None and before is not None:
             book = bookkeeping.confirmed(book, confirming, before, self.seen)
-        self.book.ledger = reconcile.recognise(self.seen, book)
+        self.book.ledger = reconcile.recognise(self.seen, book, on_disk)
         self._looked_at = moment.wall
         self._timetable.looked(self.seen, moment.boot)
         self._plan_next_look(moment.boot)

@@ -50,3 +50,9 @@ class OnDisk:
     def unfinished(self) -> bool:
         """True while somebody may be at work on them. That passes."""
         return bool(self.written or self.packages) or not self.quiet
+
+    def replaces(self, before: OnDisk) -> bool:
+        """True when the same paths had other files before."""
+        return self.signatures.same_paths(before.signatures) and bool(
+            self.signatures.changed(before.signatures)
+        )

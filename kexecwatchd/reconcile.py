@@ -8,6 +8,7 @@ nothing is done, why not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from kexecwatchd import avoid, hazards, holds, upgrades
@@ -29,6 +30,7 @@ from kexecwatchd.model import (
     Verdict,
     WhenUnsafe,
 )
+from kexecwatchd.ondisk import OnDisk
 
 # What ends the reason of a step that waits for the end of a hold.
 HELD_OFF = "nothing is loaded until that ends"
@@ -51,14 +53,20 @@ def loadable(config: Config) -> dict[ImageName, ImageFiles]:
     }
 
 
-def recognise(seen: Observation, ledger: Ledger) -> Ledger:
-    """The ledger brought up to what the kernel holds now."""
+def recognise(
+    seen: Observation, ledger: Ledger, before: Mapping[ImageName, OnDisk] | None = None
+) -> Ledger:
+    """The ledger brought up to what the kernel holds now. `before`: the files at the look before,
+    None where there was none."""
     for image in ImageName:
-        ledger = ledger.model_copy(update={image.value: _recognise(image, seen, ledger.of(image))})
+        record = _recognise(image, seen, ledger.of(image), (before or {}).get(image))
+        ledger = ledger.model_copy(update={image.value: record})
     return ledger
 
 
-def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> ImageRecord:
+def _recognise(
+    image: ImageName, seen: Observation, record: ImageRecord, before: OnDisk | None
+) -> ImageRecord:
     if seen.loaded(image) is None and seen.problem:
         return record  # what the kernel holds could not be read
     if not seen.loaded(image):
@@ -72,8 +80,8 @@ def _recognise(image: ImageName, seen: Observation, record: ImageRecord) -> Imag
     disk = seen.on_disk.get(image)
     replaced = bool(record.fingerprint and fingerprint and record.fingerprint != fingerprint)
     if seen.map is not None and (record.ram is None or replaced):
-        return upgrades.adopt(_first_sight(seen, record, fingerprint), disk)
-    record = upgrades.adopt(record, disk)
+        return upgrades.adopt(_first_sight(seen, record, fingerprint), disk, before)
+    record = upgrades.adopt(record, disk, before)
     if image is ImageName.CRASH and seen.map is not None and seen.header is not None:
         return _read_back(seen, record, fingerprint)
     return record

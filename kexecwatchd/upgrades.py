@@ -14,13 +14,16 @@ from kexecwatchd.model import Load
 from kexecwatchd.ondisk import OnDisk, Signatures
 
 
-def adopt(record: ImageRecord, disk: OnDisk | None) -> ImageRecord:
-    """The record of an image that is loaded, where the files on disk are to count as its own."""
+def adopt(record: ImageRecord, disk: OnDisk | None, before: OnDisk | None) -> ImageRecord:
+    """The record of an image that is loaded, where the files on disk are to count as its own.
+    `before`: the files at the look before."""
     if disk is None:
         return record
     if record.tried is None or not record.tried.same_paths(disk.signatures):
-        # Half-written files are those of no image.
-        tried = unfinished(disk.signatures) if disk.written else disk.signatures
+        # Half-written files are those of no image; and of files that changed since the look before
+        # nobody knows whether the image was loaded before that or after it.
+        doubtful = disk.written or (before is not None and disk.replaces(before))
+        tried = unfinished(disk.signatures) if doubtful else disk.signatures
         return record.model_copy(update={"tried": tried})
     if disk.same:
         return record.model_copy(update={"tried": disk.signatures, "degraded": ""})

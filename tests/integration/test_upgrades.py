@@ -169,6 +169,29 @@ async def test_a_foreign_image_is_replaced_by_the_new_files(world: Making) -> No
     assert not w.crash().foreign
 
 
+@pytest.mark.parametrize("pause", [10, -10])
+async def test_a_foreign_image_and_new_files_between_two_looks(world: Making, pause: int) -> None:
+    """Nobody tells which of the two came first, so it is loaded again."""
+    w = await armed(world(), crash="off", reboot="follow")
+    w.alarm.close()  # no look comes when the file changes
+    await w.engine.look()
+    w.at(30, w.kernel.load_reboot_by_someone)
+    w.at(30 + pause, rename_over, initrd(w), NEW_INITRD)
+    await w.run(3600)
+    assert len(w.kernel.calls) == 1
+    assert not w.reboot().foreign
+
+
+async def test_a_foreign_image_after_new_files_that_were_seen(world: Making) -> None:
+    w = await armed(world(), crash="off", reboot="follow")
+    rename_over(initrd(w), NEW_INITRD)
+    await w.run(120)
+    w.kernel.load_reboot_by_someone()
+    await w.run(3600)
+    assert not w.kernel.calls
+    assert w.reboot().foreign
+
+
 async def test_a_foreign_image_stays_when_other_files_are_configured(world: Making) -> None:
     w = world()
     w.kernel.load_crash_by_kexec_tools()
