@@ -113,7 +113,7 @@ def _cpus(files: Reader, variables: Variables) -> str:
         if default is None:
             raise Obstacle(f"{_SYSCONFIG} does not set KDUMP_CPUS, whose default varies")
         told = default[1]
-    return told if int(told) else ""
+    return told if told.strip("0") else ""
 
 
 def _without(options: str, cmdline: str) -> str:

@@ -27,9 +27,9 @@ def _driver(files: Reader, release: str, alias: str) -> str:
     found = set()
     aliases = files.text_or_none(f"/usr/lib/modules/{release}/modules.alias") or ""
     for line in aliases.splitlines():
-        words = line.split()
-        if words[:1] == ["alias"] and fnmatchcase(_same(alias), _same(words[1])):
-            found.add(words[-1])
+        match line.split():
+            case ["alias", pattern, driver] if fnmatchcase(_same(alias), _same(pattern)):
+                found.add(driver)
     if len(found) != 1:
         raise Obstacle(f"it has a word for the driver of the watchdog {alias}, which is unclear")
     return found.pop()

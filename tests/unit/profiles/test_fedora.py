@@ -125,6 +125,15 @@ def test_it_means_to_load_nothing(files: Files, why: str, tmp_path: Path) -> Non
             machine(**{"sys/class/watchdog/watchdog0/device/modalias": "platform:x\n"}),
             "the driver of the watchdog platform:x, which is unclear",
         ),
+        (
+            machine(
+                **{
+                    "sys/class/watchdog/watchdog0/device/modalias": "platform:x\n",
+                    f"usr/lib/modules/{RELEASE}/modules.alias": "alias\nalias platform:x\n",
+                }
+            ),
+            "the driver of the watchdog platform:x, which is unclear",
+        ),
     ],
 )
 def test_what_cannot_be_told(files: Files, why: str, tmp_path: Path) -> None:

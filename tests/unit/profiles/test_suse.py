@@ -124,7 +124,8 @@ def test_a_command_line_of_ones_own(more: str, cmdline: str | None, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("cpus", "told"), [("2", "irqpoll nr_cpus=2 root"), ("0", "irqpoll  root"), ("", "irqpoll  r"),
-                       ("all", "irqpoll  root")]
+                       ("all", "irqpoll  root"), ("00", "irqpoll  root"),
+                       ("9" * 5000, "irqpoll nr_cpus=999")]
 )  # fmt: skip
 def test_cpus(cpus: str, told: str, tmp_path: Path) -> None:
     """What is no number counts as the default of the installed version."""
