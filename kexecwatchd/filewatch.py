@@ -34,7 +34,7 @@ class Alarm:
         try:
             self._queue = Inotify()
         except OSError as error:
-            self.problem = str(error)
+            self.problem = _told(error)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._queue is not None:
@@ -65,7 +65,7 @@ class Alarm:
                 except FileNotFoundError:
                     pass  # it went just now
                 except OSError as error:
-                    problem = str(error)
+                    problem = _told(error)
                 else:
                     names.setdefault(number, set()).add(name)
         before, self._names, self.problem = self._names, names, problem
@@ -93,6 +93,11 @@ class Alarm:
         if event.mask & inotify.IN_IGNORED:
             return False
         return not event.name or event.name in self._names.get(event.watch, ())
+
+
+def _told(error: OSError) -> str:
+    """In words that UTF-8 can say: names of directories may be any bytes."""
+    return str(error.strerror).encode(errors="backslashreplace").decode()
 
 
 def steps(path: Path) -> list[tuple[Path, str]]:

@@ -44,6 +44,12 @@ CHANGES = (
 _HEADER = struct.Struct("iIII")  # wd, mask, cookie, len
 _BUFFER = 64 << 10  # an event takes up to 16 + NAME_MAX + 1 bytes
 
+# What these mean here, where strerror(3) speaks of disks and files.
+_USED_UP = {
+    errno.ENOSPC: "fs.inotify.max_user_watches is used up",
+    errno.EMFILE: "fs.inotify.max_user_instances, or LimitNOFILE=, is used up",
+}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_init1.argtypes = [ctypes.c_int]
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
@@ -106,5 +112,5 @@ def parse(data: bytes) -> Iterator[Event]:
 def _checked(answer: int, what: str) -> int:
     if answer < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{what}: {_USED_UP.get(number) or os.strerror(number)}")
     return answer

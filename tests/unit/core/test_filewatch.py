@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kexecwatchd.filewatch import LINKS_MAX, Alarm, steps
-from kexecwatchd.kernel.inotify import Inotify
+from kexecwatchd.kernel import inotify
 
 
 @pytest.fixture
@@ -130,12 +131,18 @@ async def test_the_loop_is_woken(tmp_path: Path) -> None:
 def test_what_cannot_be_watched_is_said(
     alarm: Alarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(self: Inotify, directory: Path) -> int:
-        raise OSError(errno.ENOSPC, f"{directory} cannot be watched: No space left on device")
+    """In words for the journal, whatever the directory's name is."""
 
+    def refused(queue: int, directory: bytes, mask: int) -> int:
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    odd = tmp_path / os.fsdecode(b"odd-\xff")
+    odd.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(Inotify, "add", refused)
-        alarm.watch([tmp_path / "vmlinuz"])
-    assert "cannot be watched" in alarm.problem
+        patch.setattr(inotify._libc, "inotify_add_watch", refused)
+        alarm.watch([odd / "vmlinuz"])
+    said = "odd-\\udcff cannot be watched: fs.inotify.max_user_watches is used up"
+    assert alarm.problem == f"{tmp_path}/{said}"
     alarm.watch([tmp_path / "vmlinuz"])
     assert alarm.problem == ""
