@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A plain Debian 13 with kdump-tools: `kexecwatchctl check` tells the truth about its udev rule.
+"""Scenario 19, a plain Debian 13 with kdump-tools: `check` tells the truth about its udev rule.
 
 The kernel of most of it is that of Debian 12, which does not follow hot-added memory by itself;
 Debian 13's own comes last. kexecwatchd is there to be asked, but masked: its service never runs.

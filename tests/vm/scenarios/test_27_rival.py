@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Another tool that reloads too: nothing breaks, it is said, and `takeover` ends it.
+"""Scenario 27: another tool that reloads too: nothing breaks, it is said, and `takeover` ends it.
 
 Linux 6.1 under Debian 13 with kdump-tools, whose rule works here: udev's service was told to let it
 load. Without kexecwatchd that is scenario 19, and so is the rule that cannot work.
