@@ -279,9 +279,11 @@ def test_a_signature_that_it_takes(
 def test_it_is_not_asked_where_each_try_counts(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each try counts, or it could only say that nothing may be loaded."""
     tried = locked_down(kernel, monkeypatch, errno.EPERM)
-    with checked(paths(kernel), CRASH, seen(limit_reboot=3), kernel.root):
-        pass
+    for look in (seen(limit_reboot=3), seen(load_disabled=True)):
+        with checked(paths(kernel), CRASH, look, kernel.root):
+            pass
     assert tried.tried == 0
 
 
