@@ -52,8 +52,7 @@ def now() -> Now:
 class Engine:
     """Keeps both images right. `events` hands over the uevents since it was last called, `decided`
     hears each decision, and each load is made inside `loading()`. `checks`: the questions to ask
-    when there is time. `files` watches
-    what images are loaded from.
+    when there is time. `files` watches what images are loaded from.
 
     `configured` is the configuration as it was read, `config` the one in force, `seen` and `steps`
     are the last look and what it means, `hands` what carries that out.
