@@ -81,7 +81,14 @@ def _named(files: Reader, variables: Variables, release: str) -> tuple[str, str]
     if not kernel:
         raise Obstacle(f"it has no kernel: /boot has none of {release}")
     initrd = f"/boot/initrd.img-{release}"
-    return kernel, initrd if files.is_file(initrd) else ""
+    if not files.is_file(initrd):
+        # The tool would do without. But most often it is just being made, and until then an image
+        # that cannot write a dump is not to take the place of one that can.
+        raise Obstacle(
+            f"it has no initrd: there is no {initrd}; where the kernel needs none, set KDUMP_KERNEL"
+            f" in {_DEFAULTS}"
+        )
+    return kernel, initrd
 
 
 def _cmdline(files: Reader, variables: Variables) -> str:

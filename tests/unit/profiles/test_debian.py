@@ -211,24 +211,36 @@ def test_settings_of_the_files(more: str, kernel: str, initrd: str | None, tmp_p
     assert found[:2] == (Path(kernel), Path(initrd) if initrd else None)
 
 
-@pytest.mark.parametrize(
-    ("there", "kernel", "initrd"),
-    [
-        ("vmlinuz-{} initrd.img-{}", "vmlinuz-{}", "initrd.img-{}"),
-        ("vmlinux-{} vmlinuz-{}", "vmlinuz-{}", None),
-        ("vmlinux-{}", "vmlinux-{}", None),
-    ],
-)
-def test_no_kernel_named(there: str, kernel: str, initrd: str | None, tmp_path: Path) -> None:
-    """Then it is the running one, with the initrd that it was booted with."""
+def no_kernel_named(there: str) -> Files:
     files = machine("KDUMP_KERNEL=")
     del files[KERNEL[1:]]
     files[f"boot/config-{RELEASE}"] = "CONFIG_RELOCATABLE=y\n"
-    files |= {f"boot/{name}": "" for name in there.format(RELEASE, RELEASE).split()}
-    found = set_up(tmp_path, files).files
+    return files | {f"boot/{name}": "" for name in there.format(RELEASE, RELEASE, RELEASE).split()}
+
+
+@pytest.mark.parametrize(
+    ("there", "kernel"),
+    [
+        ("vmlinuz-{} initrd.img-{}", "vmlinuz-{}"),
+        ("vmlinux-{} vmlinuz-{} initrd.img-{}", "vmlinuz-{}"),
+        ("vmlinux-{} initrd.img-{}", "vmlinux-{}"),
+    ],
+)
+def test_no_kernel_named(there: str, kernel: str, tmp_path: Path) -> None:
+    """Then it is the running one, with the initrd that it was booted with."""
+    found = set_up(tmp_path, no_kernel_named(there)).files
     assert found is not None
     assert found.kernel == Path("/boot", kernel.format(RELEASE))
-    assert found.initrd == (Path("/boot", initrd.format(RELEASE)) if initrd else None)
+    assert found.initrd == Path("/boot", f"initrd.img-{RELEASE}")
+
+
+def test_an_initrd_that_is_not_there_is_not_left_out(tmp_path: Path) -> None:
+    """Else it would be, while it is made anew, and the image that can dump be replaced."""
+    obstacle = obstacle_of(tmp_path, no_kernel_named("vmlinuz-{}"))
+    assert f"there is no /boot/initrd.img-{RELEASE}" in obstacle
+    found = find(tmp_path)
+    assert found is not None
+    assert Path(f"/boot/initrd.img-{RELEASE}") in found.reads, "its coming is seen"
 
 
 # The links that kdump-config sets
