@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexecwatchd.model import ImageFiles
+from kexecwatchd.profiles import watchdogs
 from kexecwatchd.profiles.fedora import _words
 from kexecwatchd.profiles.reader import Obstacle
 from tests.unit.profiles.trees import cmdline_of, obstacle_of, set_up
@@ -184,6 +186,26 @@ def test_watchdogs_are_told_to_be_quiet(tmp_path: Path) -> None:
     assert cmdline_of(tmp_path, files).endswith(
         " iTCO_wdt.pretimeout=0 hpwdt.pretimeout=0 hpwdt.kdumptimeout=0 rd.systemd.gpt_auto=no"
     )
+
+
+def test_of_many_patterns_few_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine has tens of thousands, and this is done in the daemon's loop."""
+    asked = []
+
+    def fnmatch(name: str, pattern: str) -> bool:
+        asked.append(pattern)
+        return fnmatchcase(name, pattern)
+
+    monkeypatch.setattr(watchdogs, "fnmatchcase", fnmatch)
+    others = "".join(f"alias pci:v{n:08X}d*sv* driver{n}\n" for n in range(1000))
+    files = machine(
+        **{
+            "sys/class/watchdog/watchdog0/device/modalias": "platform:iTCO_wdt\n",
+            f"usr/lib/modules/{RELEASE}/modules.alias": f"{others}alias platform:iTCO-* iTCO_wdt\n",
+        }
+    )
+    assert " iTCO_wdt.pretimeout=0 " in cmdline_of(tmp_path, files)
+    assert asked == ["platform:iTCO_*"]
 
 
 @pytest.mark.parametrize(
