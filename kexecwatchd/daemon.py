@@ -95,7 +95,7 @@ class Daemon:
         """Work, answer who asked, and wait for the next reason to."""
         self._wake.clear()
         if self._reconfigure:
-            self._reconfigure = self._recomplete = False
+            self._reconfigure = False
             self._read_config()
         if self._recomplete:
             self._recomplete = False
@@ -143,6 +143,7 @@ class Daemon:
         except ConfigError as error:
             self._desk.refuse(error)
         else:
+            self._recomplete = False  # that is done with it
             self._desk.reconfigure(config)
 
     def _complete_config(self) -> None:

@@ -123,6 +123,7 @@ class Desk:
         modes = ", ".join(f"{image} {config.image(image).mode}" for image in ImageName)
         told = f"the configuration was read again and is in force: {modes}"
         self._book.decide(deeds.at_once(Action.CONFIGURE, told, engine.now()))
+        self._engine.config_error = ""
         self._engine.take(config)
 
     def recomplete(self, config: Config) -> None:

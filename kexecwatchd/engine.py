@@ -203,7 +203,6 @@ class Engine:
         """Take a new configuration; files that could not be loaded before get another chance."""
         self.configured = config
         self._configured_at = now().wall
-        self.config_error = ""
         self._pacing.take(config.pacing)
         for image in ImageName:
             if self.book.ledger.of(image).degraded:

@@ -522,3 +522,31 @@ async def test_what_the_distributions_tool_says_now_counts_without_a_reload(
 
         await until(told_off)
         assert service.crash.loaded, "what is loaded stays"
+
+
+async def test_what_the_tool_says_counts_although_a_reload_was_refused(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both at the same moment."""
+    boot = service.kernel.path("boot")
+    settings = tmp_path / "kdump-tools"
+
+    def find(root: Path) -> SetUp:
+        files = ImageFiles(boot / "vmlinuz", boot / "initrd.img", settings.read_text())
+        return SetUp("kdump-tools", files, reads=(settings,))
+
+    monkeypatch.setattr(profiles, "find", find)
+    settings.write_text(CMDLINE)
+    service.config.write_text('[crash]\nmode = "ensure"\n[reboot]\nmode = "off"\n')
+    async with service.running():
+        await until(lambda: is_current(service))
+        service.config.write_text("no TOML")
+        settings.write_text(f"{CMDLINE} irqpoll")
+        service.daemon._on_sources_changed()
+        service.daemon._on_hangup()
+
+        async def loaded_again() -> bool:
+            return service.crash.load_count == 2 and await is_current(service)
+
+        await until(loaded_again)
+        assert service.daemon.status().config_error
