@@ -54,10 +54,10 @@ def build(kind: str, source: Path, scratch: Path, results: Path) -> Path:
         files = sources(source)
         built_from = scratch / "built-from"
         print_of_now = fingerprint(source, files)
-        if built_from.exists():
-            name, old = built_from.read_text().split()
-            if old == print_of_now and (results / name).exists():
-                return results / name
+        # Whoever was killed while writing this has left less than two words.
+        told = built_from.read_text().split() if built_from.exists() else []
+        if len(told) == 2 and told[1] == print_of_now and (results / told[0]).exists():
+            return results / told[0]
         tree = scratch / f"kexecwatchd-{version(source)}"
         export(source, files, tree)
         package = BUILDERS[kind](tree)
