@@ -124,6 +124,7 @@ class Desk:
         told = f"the configuration was read again and is in force: {modes}"
         self._book.decide(deeds.at_once(Action.CONFIGURE, told, engine.now()))
         self._engine.config_error = ""
+        self._engine.configured_at = engine.now().wall
         self._engine.take(config)
 
     def recomplete(self, config: Config) -> None:

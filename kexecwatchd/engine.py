@@ -96,7 +96,7 @@ class Engine:
         self.seen = Observation(None, Blocks(0, {}), crash_loaded=None, reboot_loaded=None)
         self.steps: tuple[Step, ...] = ()
         self.config_error = ""
-        self._configured_at = now().wall
+        self.configured_at = now().wall
         self._rounds = Rounds(
             checks,
             host=lambda: Host(root, in_force=self.config),
@@ -141,7 +141,7 @@ class Engine:
             due=due,
             looked_at=self._looked_at,
             kernel_release=self._release,
-            configured_at=self._configured_at,
+            configured_at=self.configured_at,
             config_error=self.config_error,
             busy=self._busy,
             checks=self._rounds.results,
@@ -202,7 +202,6 @@ class Engine:
     def take(self, config: Config) -> None:
         """Take a new configuration; files that could not be loaded before get another chance."""
         self.configured = config
-        self._configured_at = now().wall
         self._pacing.take(config.pacing)
         for image in ImageName:
             if self.book.ledger.of(image).degraded:

@@ -16,6 +16,14 @@ class Signatures:
     of_kernel: str = ""
     of_initrd: str = ""
 
+    @property
+    def missing(self) -> str:
+        """Which of the two is not there, in words; "" = neither."""
+        words = ["kernel"] if not self.of_kernel else []
+        if self.initrd and not self.of_initrd:
+            words.append("initrd")
+        return " and ".join(words)
+
     def same_paths(self, other: Signatures) -> bool:
         return (self.kernel, self.initrd) == (other.kernel, other.initrd)
 

@@ -279,8 +279,9 @@ def _wanted(
                 return Load(f"{verdict.reason}; by kexec-tools, which say where", detour=way)
     if record.owed:
         return Load(record.owed)
-    if record.ours and config.files is not None and record.pair != pair_of(config):
-        return Load("the configuration names another kernel, initrd or command line")
+    other = _other(image, seen, record, config)
+    if isinstance(other, Load):
+        return other
     if verdict.state is State.STALE:
         fresh = verdict.drift.beyond(record.uncured)
         if not fresh:
@@ -290,7 +291,19 @@ def _wanted(
         if not record.ours and config.cmdline and NO_MEMORY_HOTPLUG in config.cmdline.split():
             return Load(f"the command line of someone else's lacks {NO_MEMORY_HOTPLUG}")
         return f"add {NO_MEMORY_HOTPLUG} to [crash] cmdline and reload the configuration"
-    return ""
+    return other
+
+
+def _other(
+    image: ImageName, seen: Observation, record: ImageRecord, config: ImageConfig
+) -> Load | str:
+    """What a configuration calls for that names other files; or why they are waited for, "" = they
+    are those that are loaded."""
+    if not record.ours or config.files is None or record.pair == pair_of(config):
+        return ""
+    why = "the configuration names another kernel, initrd or command line"
+    awaited = upgrades.not_ready(seen.on_disk.get(image))
+    return f"{why}; {awaited}" if awaited else Load(why)
 
 
 def _better_place(

@@ -43,6 +43,19 @@ def unfinished(signatures: Signatures) -> Signatures:
     return replace(signatures, of_kernel="unfinished", of_initrd="unfinished")
 
 
+def not_ready(disk: OnDisk | None) -> str:
+    """Why the configured files are not to take the place of others that are loaded; "" = they are.
+
+    Our copies of the last good ones would be loaded in their stead, and these may well be loaded.
+    """
+    if disk is None:
+        return ""
+    if disk.written:
+        return f"the {disk.written} of it is being written; it is loaded once that is done"
+    missing = disk.signatures.missing
+    return f"the {missing} of it is not there" if missing else ""
+
+
 def wanted(record: ImageRecord, disk: OnDisk | None) -> Load | str:
     """For an image that is loaded: the load that new files call for, or why it is not done ("" when
     there are none)."""

@@ -66,17 +66,16 @@ def look(sources: Sources, daemon: Status | None, *, check: bool) -> ConfigRepor
     `daemon`: what the daemon that runs by these files says.
     """
     settings: list[Setting] = []
-    profile, theirs = None, frozenset[Path]()
+    profile = None
     try:
         loaded = configured.read(sources)
         profile = _profile(loaded)
-        theirs = frozenset(loaded.setup.origins.values()) if loaded.setup else theirs
         problems = config.check_files(loaded) if check else []
         if not problems:
             settings = list(_settings(loaded))
     except ConfigError as error:
         problems = list(error.problems)
-    notes = list(_notes(sources, theirs, daemon)) if daemon else []
+    notes = list(_notes(sources, daemon)) if daemon else []
     return ConfigReport(
         profile=profile,
         settings=settings,
@@ -145,12 +144,12 @@ def _settings(loaded: Config) -> Iterator[Setting]:
             yield Setting(table=table, key=key, value=value, file=file)
 
 
-def _notes(sources: Sources, theirs: frozenset[Path], daemon: Status) -> Iterator[str]:
+def _notes(sources: Sources, daemon: Status) -> Iterator[str]:
     """In what the running daemon differs from what the files say."""
     if daemon.config_error:
         error = plain(daemon.config_error)
         yield f"the daemon goes by what it had before, and did not take the last change: {error}"
-    for path in _changed(sources, theirs, daemon.configured_at):
+    for path in _changed(sources, daemon.configured_at):
         yield f"{path} changed since the daemon read it: systemctl reload kexecwatchd"
     for image in daemon.images:
         if image.mode is not image.configured_mode:
@@ -161,16 +160,15 @@ def _notes(sources: Sources, theirs: frozenset[Path], daemon: Status) -> Iterato
             )
 
 
-def _changed(sources: Sources, theirs: frozenset[Path], since: float) -> list[Path]:
-    """The files that were written, or put in place, after `since` (Unix seconds).
+def _changed(sources: Sources, since: float) -> list[Path]:
+    """Our files that were written, or put in place, after `since` (Unix seconds); those of the
+    distribution's tool are followed without a reload.
 
-    `theirs`: files of the distribution's tool. The directory of the drop-ins stands for those that
-    were taken out of it.
+    The directory of the drop-ins stands for those that were taken out of it.
     """
     changed = []
     try:
         paths = [*config.files(sources), sources.drop_ins]
-        paths += [sources.root / path.relative_to("/") for path in sorted(theirs)]
     except ConfigError:
         return []  # that is a problem, and is said as one
     for path in paths:

@@ -467,12 +467,17 @@ async def test_removed_and_back_as_it_was_is_no_new_file(world: Making) -> None:
 
 
 async def test_the_same_content_is_loaded_for_another_command_line(world: Making) -> None:
-    """The copies were loaded with the old one, since the initrd was being written."""
+    """The configuration waits for the initrd that is being written. Memory comes meanwhile, and the
+    copies are loaded for it, with the old command line."""
     w = await armed(world())
     config = w.configured(crash="ensure")
     other = config.crash.model_copy(update={"cmdline": f"{config.crash.cmdline} panic=1"})
     with initrd(w).open("r+b") as file:
         w.desk.reconfigure(config.model_copy(update={"crash": other}))
+        await w.run(30)
+        assert not w.kernel.calls
+        assert "being written" in w.crash().next_step
+        w.kernel.add_dimm()
         await w.run(30)
         assert "being written" in w.crash().degraded
         file.write(initrd(w).read_bytes()[:1])

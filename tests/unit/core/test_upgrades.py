@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kexecwatchd import bookkeeping, deeds, upgrades
-from kexecwatchd.ledger import ImageRecord
+from kexecwatchd.ledger import ImageRecord, Pair
 from kexecwatchd.model import Drift, Load, Observation, State, Step, Verdict
 from kexecwatchd.ondisk import OnDisk, Signatures
 from kexecwatchd.reconcile import recognise
@@ -171,3 +171,29 @@ def test_when_what_failed_is_tried_again(before: OnDisk | None, after: OnDisk, a
     ledger = book(crash=ours(tried=OLD, next_try=100.0))
     looks = {CRASH: before} if before else {}
     assert (bookkeeping.new_files(ledger, looks, {CRASH: after}).crash.next_try == 0) == again
+
+
+@pytest.mark.parametrize(
+    ("disk", "says"),
+    [
+        (OnDisk(OLD), ""),
+        (OnDisk(OLD, quiet=False), ""),  # whoever reloads the configuration means these
+        (OnDisk(GONE), "the kernel of it is not there"),
+        (OnDisk(replace(OLD, of_initrd="")), "the initrd of it is not there"),
+        (OnDisk(OLD, written="initrd"), "the initrd of it is being written"),
+        (OnDisk(ELSEWHERE), ""),  # no initrd is configured
+    ],
+)
+def test_files_that_are_newly_configured_must_be_there(disk: OnDisk, says: str) -> None:
+    """A mistyped path is no reason to load the last good ones over what is loaded."""
+    other = ours(pair=Pair(kernel="/boot/other", cmdline="x"))
+    step = step_for(CRASH, look(disk), book(crash=other))
+    assert isinstance(step.action, Load) is not bool(says)
+    assert says in step.held
+
+
+def test_memory_does_not_wait_for_files_that_are_newly_configured() -> None:
+    other = ours(pair=Pair(kernel="/boot/other", cmdline="x"))
+    step = step_for(CRASH, look(OnDisk(GONE), drift=Drift(gib(2))), book(crash=other))
+    assert isinstance(step.action, Load)
+    assert "another kernel" not in step.action.why
