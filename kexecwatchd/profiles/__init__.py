@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from kexecwatchd.addresses import without_addresses
 from kexecwatchd.model import ImageFiles
-from kexecwatchd.profiles import debian, fedora, suse
+from kexecwatchd.profiles import debian, fedora, shellvars, suse
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
+from kexecwatchd.profiles.shell import NotPlain
 
 _PROFILES = (debian, fedora, suse)
 
@@ -51,14 +53,24 @@ def find(root: Path) -> SetUp | None:
         try:
             if not reader.exists(profile.PROGRAM):
                 continue
-            files, origins = profile.set_up(reader)
+            files = _loaded(profile, reader)
         except (Obstacle, OSError) as error:
             idle = isinstance(error, Idle)
             return SetUp(profile.TOOL, None, _plain(str(error)), idle=idle, reads=reader.reads)
-        return SetUp(profile.TOOL, files, origins=origins, reads=reader.reads)
+        return SetUp(profile.TOOL, files, origins=profile.ORIGINS, reads=reader.reads)
     return None
 
 
 def _plain(text: str) -> str:
     """One line that UTF-8 can say, and everyone may read: there are words of others in it."""
     return without_addresses("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+def _loaded(profile: ModuleType, reader: Reader) -> ImageFiles:
+    """What the tool's settings come to. Raises Obstacle."""
+    variables = shellvars.parse(reader.text_or_none(profile.SETTINGS) or "")
+    try:
+        loaded: ImageFiles = profile.loaded(reader, variables)
+    except NotPlain as error:
+        raise Obstacle(f"{profile.SETTINGS}: {error}") from None
+    return loaded

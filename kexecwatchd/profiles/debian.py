@@ -12,14 +12,15 @@ import re
 from pathlib import Path
 
 from kexecwatchd.model import ImageFiles
-from kexecwatchd.profiles import kexec, shell, shellvars
+from kexecwatchd.profiles import kexec, shell
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
 from kexecwatchd.profiles.shell import NotPlain
 from kexecwatchd.profiles.shellvars import Variables
 
 TOOL = "kdump-tools"
 PROGRAM = "/usr/sbin/kdump-config"
-_DEFAULTS = "/etc/default/kdump-tools"
+SETTINGS = "/etc/default/kdump-tools"
+ORIGINS = dict.fromkeys(("kernel", "initrd", "cmdline"), Path(SETTINGS))
 
 _APPENDED = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
 _REMOVED = re.compile(r"(^| )(crashkernel|hugepages|hugepagesz|abm)=[^ ]*")
@@ -30,25 +31,16 @@ _INITRD_LINK = "/var/lib/kdump/initrd.img"
 _MEDDLING = ("IFS", "PATH", "DRY_RUN")
 
 
-def set_up(files: Reader) -> tuple[ImageFiles, dict[str, Path]]:
-    """What would be loaded, and which file decided each part. Raises Obstacle."""
-    variables = shellvars.parse(files.text_or_none(_DEFAULTS) or "")
-    try:
-        loaded = _loaded(files, variables)
-    except NotPlain as error:
-        raise Obstacle(f"{_DEFAULTS}: {error}") from None
-    return loaded, dict.fromkeys(("kernel", "initrd", "cmdline"), Path(_DEFAULTS))
-
-
-def _loaded(files: Reader, variables: Variables) -> ImageFiles:
+def loaded(files: Reader, variables: Variables) -> ImageFiles:
+    """What would be loaded. Raises Obstacle, NotPlain."""
     _wanted(files, variables)
     release = files.text("/proc/sys/kernel/osrelease").strip()
     kernel, initrd = _named(files, variables, release)
     command = f"/sbin/kexec -p {variables.value('KDUMP_KEXEC_ARGS')}"
     command += f' --command-line="{_cmdline(files, variables)}"'
     command += f" --initrd={initrd}" if initrd else ""
-    loaded = kexec.loads(shell.evaluated(f"{command} {kernel}", files.matches)[1:])
-    return _without_links(files, loaded, release)
+    asked = kexec.loads(shell.evaluated(f"{command} {kernel}", files.matches)[1:])
+    return _without_links(files, asked, release)
 
 
 def _wanted(files: Reader, variables: Variables) -> None:
@@ -56,7 +48,7 @@ def _wanted(files: Reader, variables: Variables) -> None:
     use = variables.value("USE_KDUMP")
     # The init script's test is one of numbers, kdump-config's one of texts.
     if not re.fullmatch(r"[+-]?0*[1-9][0-9]*", use.strip()):
-        raise Idle(f"it is switched off: USE_KDUMP is {use or 'not set'} in {_DEFAULTS}")
+        raise Idle(f"it is switched off: USE_KDUMP is {use or 'not set'} in {SETTINGS}")
     for name in _MEDDLING:
         if name in variables.values:
             raise NotPlain(f"it sets {name}, by which kdump-config goes, too")
@@ -73,7 +65,7 @@ def _named(files: Reader, variables: Variables, release: str) -> tuple[str, str]
     config = f"/boot/config-{release}"
     if "CONFIG_RELOCATABLE=y" not in (files.text_or_none(config) or ""):
         raise Obstacle(
-            f"it has no kernel: KDUMP_KERNEL is not set in {_DEFAULTS}, and {config} does not say"
+            f"it has no kernel: KDUMP_KERNEL is not set in {SETTINGS}, and {config} does not say"
             " CONFIG_RELOCATABLE=y"
         )
     kernels = [f"/boot/vmlinuz-{release}", f"/boot/vmlinux-{release}"]
@@ -86,7 +78,7 @@ def _named(files: Reader, variables: Variables, release: str) -> tuple[str, str]
         # that cannot write a dump is not to take the place of one that can.
         raise Obstacle(
             f"it has no initrd: there is no {initrd}; where the kernel needs none, set KDUMP_KERNEL"
-            f" in {_DEFAULTS}"
+            f" in {SETTINGS}"
         )
     return kernel, initrd
 

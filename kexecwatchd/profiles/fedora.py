@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kexecwatchd.model import ImageFiles
-from kexecwatchd.profiles import kexec, shellvars
+from kexecwatchd.profiles import kexec
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
-from kexecwatchd.profiles.shell import NotPlain
 from kexecwatchd.profiles.shellvars import Variables
 from kexecwatchd.profiles.watchdogs import watchdog_drivers
 
 TOOL = "kdump-utils"
 PROGRAM = "/usr/lib/kdump/kdump-lib.sh"
-_SYSCONFIG = "/etc/sysconfig/kdump"
+SETTINGS = "/etc/sysconfig/kdump"
+ORIGINS = dict.fromkeys(("kernel", "initrd", "cmdline"), Path(SETTINGS))
 _BOOT_DIRECTORIES = "/boot /boot/efi /efi /"
 _STUB = "/sys/firmware/efi/efivars/StubImageIdentifier-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
@@ -40,17 +40,8 @@ _XARGS = re.compile(r"""(?:'[^'\n]*'|"[^"\n]*"|\\.|[^\s'"\\])+""")
 _QUOTED = re.compile(r"""'([^'\n]*)'|"([^"\n]*)"|\\(.)""")
 
 
-def set_up(files: Reader) -> tuple[ImageFiles, dict[str, Path]]:
-    """What would be loaded, and which file decided each part. Raises Obstacle."""
-    variables = shellvars.parse(files.text_or_none(_SYSCONFIG) or "")
-    try:
-        loaded = _loaded(files, variables)
-    except NotPlain as error:
-        raise Obstacle(f"{_SYSCONFIG}: {error}") from None
-    return loaded, dict.fromkeys(("kernel", "initrd", "cmdline"), Path(_SYSCONFIG))
-
-
-def _loaded(files: Reader, variables: Variables) -> ImageFiles:
+def loaded(files: Reader, variables: Variables) -> ImageFiles:
+    """What would be loaded. Raises Obstacle, NotPlain."""
     if (files.text_or_none("/sys/kernel/fadump/enabled") or "").strip() == "1":
         raise Idle("it uses fadump on this machine, which loads no image")
     if (files.text_or_none("/sys/kernel/kexec_crash_size") or "0").strip() == "0":
@@ -115,7 +106,7 @@ def _cmdline(files: Reader, variables: Variables, release: str) -> str:
     if files.machine == "aarch64":
         raise Obstacle("its command line depends on the cloud that an arm64 machine is in")
     if "KDUMP_COMMANDLINE_REMOVE" not in variables.values:
-        raise Obstacle(f"{_SYSCONFIG} does not set KDUMP_COMMANDLINE_REMOVE, whose default varies")
+        raise Obstacle(f"{SETTINGS} does not set KDUMP_COMMANDLINE_REMOVE, whose default varies")
     always, additions = _rules(files.text(PROGRAM))
     taken = {*always, *(name for name, _ in _parsed(variables.value("KDUMP_COMMANDLINE_REMOVE")))}
     begin = variables.value("KDUMP_COMMANDLINE") or files.text("/proc/cmdline")

@@ -13,16 +13,16 @@ import re
 from pathlib import Path
 
 from kexecwatchd.model import ImageFiles
-from kexecwatchd.profiles import kexec, shell, shellvars
+from kexecwatchd.profiles import kexec, shell
 from kexecwatchd.profiles.reader import Idle, Obstacle, Reader
-from kexecwatchd.profiles.shell import NotPlain
 from kexecwatchd.profiles.shellvars import Variables
 
 TOOL = "SUSE's kdump"
 PROGRAM = "/usr/lib/kdump/load.sh"
 _READ_CONFIG = "/usr/lib/kdump/kdump-read-config.sh"
-_SYSCONFIG = "/etc/sysconfig/kdump"
+SETTINGS = "/etc/sysconfig/kdump"
 _KERNEL, _INITRD = "/var/lib/kdump/kernel", "/var/lib/kdump/initrd"
+ORIGINS = {"kernel": Path(_KERNEL), "initrd": Path(_INITRD), "cmdline": Path(SETTINGS)}
 
 # All that the script makes of the command line, in this order.
 _ASSIGNED = re.compile(
@@ -50,20 +50,10 @@ _CPUS = re.compile(r"^\s*option\s+int\s+KDUMP_CPUS\s+(\d+)\s*$", re.MULTILINE)
 _WORD = re.compile(r'(\s*)((?:"[^"]*"?|[^"\s])*)', re.ASCII)
 
 
-def set_up(files: Reader) -> tuple[ImageFiles, dict[str, Path]]:
-    """What would be loaded, and which file decided each part. Raises Obstacle."""
-    variables = shellvars.parse(files.text_or_none(_SYSCONFIG) or "")
-    try:
-        loaded = _loaded(files, variables)
-    except NotPlain as error:
-        raise Obstacle(f"{_SYSCONFIG}: {error}") from None
-    origins = {"kernel": Path(_KERNEL), "initrd": Path(_INITRD), "cmdline": Path(_SYSCONFIG)}
-    return loaded, origins
-
-
-def _loaded(files: Reader, variables: Variables) -> ImageFiles:
+def loaded(files: Reader, variables: Variables) -> ImageFiles:
+    """What would be loaded. Raises Obstacle, NotPlain."""
     if variables.value("KDUMP_FADUMP") in ("yes", "1", "true"):
-        raise Idle(f"it uses fadump, which loads no image: KDUMP_FADUMP in {_SYSCONFIG}")
+        raise Idle(f"it uses fadump, which loads no image: KDUMP_FADUMP in {SETTINGS}")
     if (files.text_or_none("/sys/kernel/kexec_crash_size") or "0").strip() == "0":
         raise Idle("it loads nothing: no memory is reserved for a crash image")
     for path in (_KERNEL, _INITRD):
@@ -111,7 +101,7 @@ def _cpus(files: Reader, variables: Variables) -> str:
     if not re.fullmatch("[0-9]+", told):
         default = _CPUS.search(files.text(_READ_CONFIG))
         if default is None:
-            raise Obstacle(f"{_SYSCONFIG} does not set KDUMP_CPUS, whose default varies")
+            raise Obstacle(f"{SETTINGS} does not set KDUMP_CPUS, whose default varies")
         told = default[1]
     return told if told.strip("0") else ""
 
